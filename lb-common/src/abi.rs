@@ -1,0 +1,349 @@
+//! Every struct that crosses a map, and nothing else.
+//!
+//! No padding, sizes asserted beside the struct, and one version for the whole. Addresses are kept as they
+//! stand in a packet, as words loaded in the byte order of a little-endian host, so that the kernel side compares
+//! without swapping.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The layout's version: raised whenever a struct or the meaning of a map changes.
+pub const ABI_VERSION: u32 = 1;
+
+/// Entries in one half of SERVICES; a power of two, so that a position is taken by mask.
+pub const SERVICE_POSITIONS: u32 = 32_768;
+/// VIP entries (address, port, protocol) that a configuration may have.
+pub const MAX_VIPS: u32 = 4_096;
+/// Distinct backends (address and forwarding method) that a configuration may have.
+pub const MAX_BACKENDS: u32 = 8_192;
+/// Entries in BACKENDS: a new configuration is written beside the live one.
+pub const BACKEND_ENTRIES: u32 = 2 * MAX_BACKENDS;
+/// Entries in VIP_COUNTS, for the same reason.
+pub const VIP_ENTRIES: u32 = 2 * MAX_VIPS;
+/// Interfaces that one instance may attach to.
+pub const MAX_INTERFACES: u32 = 8;
+/// The smallest and largest ring.
+pub const MIN_SLOTS: u32 = 256;
+/// See [`MIN_SLOTS`].
+pub const MAX_SLOTS: u32 = 1 << 20;
+/// Slots that the arena behind all rings may have, both generations together (4 bytes each).
+pub const MAX_ARENA_SLOTS: u32 = 1 << 28;
+/// The largest weight of a backend; 0 takes it out of the ring.
+pub const MAX_WEIGHT: u16 = 256;
+
+/// Stands for "no backend" in a [`Slot`] and for "none" in ids.
+pub const NO_BACKEND: u16 = u16::MAX;
+
+const _: () = assert!(BACKEND_ENTRIES < NO_BACKEND as u32 && SERVICE_POSITIONS.is_power_of_two());
+
+/// An address as SERVICES keeps it: IPv6 as it is, IPv4 in the last word with zeros before it. The family is part
+/// of [`Match`], so `::192.0.2.1` and `192.0.2.1` never meet.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Address(pub [u32; 4]);
+
+impl From<Ipv4Addr> for Address {
+    fn from(address: Ipv4Addr) -> Self {
+        Address([0, 0, 0, u32::from_ne_bytes(address.octets())])
+    }
+}
+
+impl From<Ipv6Addr> for Address {
+    fn from(address: Ipv6Addr) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        Address(words)
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => v6.into(),
+        }
+    }
+}
+
+/// What a key of SERVICES matches besides its address: 32 bits, compared at once.
+///
+/// | bits | holds |
+/// |---|---|
+/// | 0-15 | destination port, network byte order as loaded; 0 unless `kind` is [`Match::PORT`] |
+/// | 16-23 | IP protocol (6, 17); 0 if `kind` is [`Match::ADDRESS`] |
+/// | 24-27 | kind |
+/// | 28-31 | IP version (4, 6) |
+///
+/// An entry that is 0 is empty: no key has version 0.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Match(pub u32);
+
+impl Match {
+    /// One port of an address.
+    pub const PORT: u32 = 1;
+    /// All ports of an address.
+    pub const ALL_PORTS: u32 = 2;
+    /// The bare address: that it is a VIP at all.
+    pub const ADDRESS: u32 = 3;
+
+    /// One port; `port` as it stands in the packet (network byte order, loaded as it is).
+    #[inline(always)]
+    pub const fn port(version: u32, protocol: u8, port: u16) -> Self {
+        Match(version << 28 | Self::PORT << 24 | (protocol as u32) << 16 | port as u32)
+    }
+
+    /// All ports.
+    #[inline(always)]
+    pub const fn all_ports(version: u32, protocol: u8) -> Self {
+        Match(version << 28 | Self::ALL_PORTS << 24 | (protocol as u32) << 16)
+    }
+
+    /// The bare address.
+    #[inline(always)]
+    pub const fn address(version: u32) -> Self {
+        Match(version << 28 | Self::ADDRESS << 24)
+    }
+}
+
+/// One entry of SERVICES.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    /// The VIP.
+    pub address: Address,
+    /// Port, protocol, kind and IP version.
+    pub matches: Match,
+    /// Where the ring begins in RINGS, in slots.
+    pub ring: u32,
+    /// Slots of the ring less one: the ring's size is a power of two. In an entry of kind
+    /// [`Match::ADDRESS`] the ring is that of all UDP services on this address, if they share one
+    /// ([`Service::UDP_RING`]).
+    pub ring_mask: u32,
+    /// Which entry of VIP_COUNTS.
+    pub id: u16,
+    /// `Service::*` bits.
+    pub flags: u16,
+}
+
+const _: () = assert!(size_of::<Service>() == 32);
+
+impl Service {
+    /// Hash by the source address alone.
+    pub const HASH_SOURCE: u16 = 1 << 0;
+    /// Drop SYNs with window 0 and no options.
+    pub const SYN_DROP: u16 = 1 << 1;
+    /// Look for that signature at all.
+    pub const SYN_COUNT: u16 = 1 << 2;
+    /// No backend has a slot in the ring.
+    pub const EMPTY: u16 = 1 << 3;
+    /// On an address: a service on all TCP ports exists.
+    pub const ALL_TCP: u16 = 1 << 8;
+    /// On an address: a service on all UDP ports exists.
+    pub const ALL_UDP: u16 = 1 << 9;
+    /// On an address: the driver answers ARP and neighbour solicitations for it.
+    pub const ANNOUNCE: u16 = 1 << 10;
+    /// On an address: every UDP service here shares `ring`, so that fragments can be placed.
+    pub const UDP_RING: u16 = 1 << 11;
+}
+
+/// Who owns a slot of a ring, and who would if the owner were not there.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// The backend with the best score, or [`NO_BACKEND`].
+    pub first: u16,
+    /// The one with the second best, or [`NO_BACKEND`].
+    pub second: u16,
+}
+
+/// One element of RINGS: array elements round up to 8 bytes, so two slots share one.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotPair(pub [Slot; 2]);
+
+const _: () = assert!(size_of::<SlotPair>() == 8);
+
+/// A next hop's MAC and what is known of it, in one `u64`, so that one store replaces it: bytes 0-5 in memory
+/// are the MAC, bits 48-63 are flags.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NextHop(pub u64);
+
+impl NextHop {
+    /// The MAC is known.
+    pub const RESOLVED: u64 = 1 << 48;
+    /// The backend is this host: its packets go up the stack.
+    pub const LOCAL: u64 = 1 << 49;
+    /// The bits that are the MAC.
+    pub const MAC: u64 = (1 << 48) - 1;
+
+    /// A next hop whose MAC is known.
+    pub const fn resolved(mac: [u8; 6]) -> Self {
+        NextHop(mac_bits(mac) | Self::RESOLVED)
+    }
+
+    /// The MAC, if known.
+    pub fn mac(self) -> Option<[u8; 6]> {
+        (self.0 & Self::RESOLVED != 0).then(|| mac_from_bits(self.0))
+    }
+}
+
+/// A MAC as the low 48 bits of a little-endian word.
+pub const fn mac_bits(mac: [u8; 6]) -> u64 {
+    u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
+}
+
+/// The inverse of [`mac_bits`]; what stands above bit 47 is ignored.
+pub const fn mac_from_bits(bits: u64) -> [u8; 6] {
+    let b = bits.to_le_bytes();
+    [b[0], b[1], b[2], b[3], b[4], b[5]]
+}
+
+/// How a packet reaches a backend.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Encapsulation {
+    /// None: the MACs are rewritten.
+    L2 = 0,
+    /// An IPv4 header in front.
+    Ip4 = 1,
+    /// An IPv6 header in front.
+    Ip6 = 2,
+}
+
+/// One entry of BACKENDS.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backend {
+    /// Where its packets go on the wire.
+    pub next_hop: NextHop,
+    /// The tunnel's destination; the backend's address in any case.
+    pub address: Address,
+    /// Which entry of INTERFACES the next hop lies on.
+    pub interface: u32,
+    /// The largest IP packet, outer header included, that the way there takes; bytes.
+    pub mtu: u16,
+    /// An [`Encapsulation`].
+    pub encapsulation: u8,
+    /// Always 0.
+    pub reserved: u8,
+}
+
+const _: () = assert!(size_of::<Backend>() == 32);
+
+/// One entry of INTERFACES: an interface that a program of this instance is attached to.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interface {
+    /// The interface's MAC ([`mac_bits`]).
+    pub mac: u64,
+    /// Further MACs whose frames are ours (VRRP's virtual one), 0 where unused.
+    pub more_macs: [u64; 3],
+    /// The kernel's index of it.
+    pub index: u32,
+    /// 1 while VIPs are announced here by ARP and neighbour advertisement.
+    pub announce: u32,
+}
+
+const _: () = assert!(size_of::<Interface>() == 40);
+
+/// What holds for all packets, one for each half of SERVICES.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Seed of the positions in SERVICES ([`crate::hash::positions`]).
+    pub service_seed: u64,
+    /// The key of the flow hash ([`crate::hash`]).
+    pub hash_key: [u32; 12],
+    /// Source of IPv4 tunnels; the host bits are filled from the flow's hash.
+    pub tunnel_source4: u32,
+    /// Which bits of it vary by flow (as it stands in the packet).
+    pub tunnel_vary4: u32,
+    /// Source of IPv6 tunnels.
+    pub tunnel_source6: Address,
+    /// Which bits of its last word vary by flow.
+    pub tunnel_vary6: u32,
+    /// `Settings::*` bits.
+    pub flags: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 88);
+
+impl Settings {
+    /// TCP packets with flags that no stack sends are forwarded (`bad_flags = "pass"`).
+    pub const PASS_BAD_FLAGS: u32 = 1 << 0;
+}
+
+/// The one entry of ACTIVE: which half of SERVICES and SETTINGS is live. Its store makes a change visible.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Active {
+    /// 0 or 1.
+    pub half: u32,
+    /// [`ABI_VERSION`] of whoever filled the tables.
+    pub version: u32,
+}
+
+const _: () = assert!(size_of::<Active>() == 8);
+
+/// Counters of one VIP entry, one set a CPU.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VipCounts {
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Their IP bytes.
+    pub bytes: u64,
+    /// Packets dropped, for any reason.
+    pub dropped: u64,
+    /// Packets that matched and went up the stack (the backend is this host).
+    pub passed: u64,
+    /// SYNs with window 0 and no options: the flood's signature, dropped or not.
+    pub syn_zero_bare: u64,
+    /// SYNs with window 0 and nothing but padding for options.
+    pub syn_zero_padding: u64,
+    /// SYNs with window 0 and options.
+    pub syn_zero_options: u64,
+    /// SYNs with a window and no options.
+    pub syn_open_bare: u64,
+    /// SYNs with a window and nothing but padding for options.
+    pub syn_open_padding: u64,
+    /// SYNs with a window and options: what nearly every client sends.
+    pub syn_open_options: u64,
+}
+
+const _: () = assert!(size_of::<VipCounts>() == 80);
+
+/// Counters of one backend, one set a CPU.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendCounts {
+    /// Packets sent to it.
+    pub packets: u64,
+    /// Their IP bytes, without what a tunnel adds.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<BackendCounts>() == 16);
+
+/// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Explanation {
+    /// A [`crate::verdict::Verdict`], as a number.
+    pub verdict: u32,
+    /// Which entry of VIP_COUNTS, or `u32::MAX`.
+    pub vip: u32,
+    /// The slot in the ring, or `u32::MAX`.
+    pub slot: u32,
+    /// Which entry of BACKENDS, or `u32::MAX`.
+    pub backend: u32,
+    /// The half of SERVICES that answered.
+    pub half: u32,
+    /// The flow's hash.
+    pub hash: u32,
+}
+
+const _: () = assert!(size_of::<Explanation>() == 24);
