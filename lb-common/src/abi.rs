@@ -30,6 +30,41 @@ pub const MAX_ARENA_SLOTS: u32 = 1 << 28;
 /// The largest weight of a backend; 0 takes it out of the ring.
 pub const MAX_WEIGHT: u16 = 256;
 
+/// A struct that crosses a map: it may be copied as bytes either way.
+///
+/// # Safety
+/// Any bit pattern must be a valid value, without padding, and its size a multiple of 8, as elements of arrays are.
+pub unsafe trait Abi: Copy + 'static {}
+
+macro_rules! abi {
+    ($($name:ty = $size:literal,)*) => {
+        $(
+            const _: () = assert!(size_of::<$name>() == $size && $size % 8 == 0);
+            // SAFETY: integers alone, whose sizes add up to the size just asserted.
+            unsafe impl Abi for $name {}
+        )*
+    };
+}
+
+abi! {
+    Active = 8,
+    Settings = 96,
+    Service = 32,
+    SlotPair = 8,
+    Backend = 32,
+    Interface = 40,
+    VipCounts = 80,
+    BackendCounts = 16,
+    Page = 4096,
+    Served = 24,
+    u64 = 8,
+}
+
+/// One element of DESCRIPTION: JSON that names what the tables hold, for people; the kernel never reads it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Page(pub [u8; 4096]);
+
 /// Stands for "no backend" in a [`Slot`] and for "none" in ids.
 pub const NO_BACKEND: u16 = u16::MAX;
 
@@ -127,8 +162,6 @@ pub struct Service {
     pub flags: u16,
 }
 
-const _: () = assert!(size_of::<Service>() == 32);
-
 impl Service {
     /// Hash by the source address alone.
     pub const HASH_SOURCE: u16 = 1 << 0;
@@ -136,8 +169,6 @@ impl Service {
     pub const SYN_DROP: u16 = 1 << 1;
     /// Look for that signature at all.
     pub const SYN_COUNT: u16 = 1 << 2;
-    /// No backend has a slot in the ring.
-    pub const EMPTY: u16 = 1 << 3;
     /// On an address: a service on all TCP ports exists.
     pub const ALL_TCP: u16 = 1 << 8;
     /// On an address: a service on all UDP ports exists.
@@ -162,8 +193,6 @@ pub struct Slot {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotPair(pub [Slot; 2]);
-
-const _: () = assert!(size_of::<SlotPair>() == 8);
 
 /// A next hop's MAC and what is known of it, in one `u64`, so that one store replaces it: bytes 0-5 in memory
 /// are the MAC, bits 48-63 are flags.
@@ -231,8 +260,6 @@ pub struct Backend {
     pub reserved: u8,
 }
 
-const _: () = assert!(size_of::<Backend>() == 32);
-
 /// One entry of INTERFACES: an interface that a program of this instance is attached to.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -246,8 +273,6 @@ pub struct Interface {
     /// 1 while VIPs are announced here by ARP and neighbour advertisement.
     pub announce: u32,
 }
-
-const _: () = assert!(size_of::<Interface>() == 40);
 
 /// What holds for all packets, one for each half of SERVICES.
 #[repr(C, align(8))]
@@ -267,9 +292,10 @@ pub struct Settings {
     pub tunnel_vary6: u32,
     /// `Settings::*` bits.
     pub flags: u32,
+    /// Always 0. Added to a number, it hides from the verifier which of a few constants that is, so that it walks
+    /// what follows once and not once for each ([`crate::parse`]).
+    pub zero: u64,
 }
-
-const _: () = assert!(size_of::<Settings>() == 88);
 
 impl Settings {
     /// TCP packets with flags that no stack sends are forwarded (`bad_flags = "pass"`).
@@ -285,8 +311,6 @@ pub struct Active {
     /// [`ABI_VERSION`] of whoever filled the tables.
     pub version: u32,
 }
-
-const _: () = assert!(size_of::<Active>() == 8);
 
 /// Counters of one VIP entry, one set a CPU.
 #[repr(C, align(8))]
@@ -314,8 +338,6 @@ pub struct VipCounts {
     pub syn_open_options: u64,
 }
 
-const _: () = assert!(size_of::<VipCounts>() == 80);
-
 /// Counters of one backend, one set a CPU.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -326,7 +348,37 @@ pub struct BackendCounts {
     pub bytes: u64,
 }
 
-const _: () = assert!(size_of::<BackendCounts>() == 16);
+/// A key of SERVED, on a backend: an address that concerns it, and how.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Served {
+    /// The address.
+    pub address: Address,
+    /// One of `Served::*`, for its family.
+    pub role: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+impl Served {
+    /// An IPv4 VIP served here.
+    pub const VIP4: u32 = 0x14;
+    /// An IPv6 VIP served here.
+    pub const VIP6: u32 = 0x16;
+    /// An IPv4 address that tunnels end at.
+    pub const ENDPOINT4: u32 = 0x24;
+    /// An IPv6 address that tunnels end at.
+    pub const ENDPOINT6: u32 = 0x26;
+
+    /// The key of an address in a role.
+    #[inline(always)]
+    pub const fn new(address: Address, role: u32) -> Self {
+        Served { address, role, reserved: 0 }
+    }
+}
+
+/// Addresses that a backend may have in SERVED.
+pub const SERVED_ENTRIES: u32 = 8_192;
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.
 #[repr(C, packed(2))]

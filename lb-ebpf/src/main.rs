@@ -1,2 +1,103 @@
-//! weir
+//! The balancer in the driver: entry points, and verdicts turned into what the kernel does. The path itself is
+//! `lb_common::balance`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
+#![allow(missing_docs, reason = "what the entry point macro generates has none")]
+
+mod frame;
+mod maps;
+mod program;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    helpers::bpf_redirect,
+    macros::xdp,
+    programs::XdpContext,
+};
+use aya_log_ebpf::warn;
+use lb_common::{
+    abi::Explanation,
+    balance::{Outcome, balance},
+    packet::Packet,
+    verdict::{Action, Verdict},
+};
+
+use crate::{
+    frame::Frame,
+    maps::{Maps, count},
+};
+
+/// For frames in one buffer: kernels before 5.18 know no other.
+#[xdp]
+fn weir(context: XdpContext) -> u32 {
+    run::<false>(&context)
+}
+
+/// For frames in several buffers too (jumbo frames).
+#[xdp(frags)]
+fn weir_frags(context: XdpContext) -> u32 {
+    run::<true>(&context)
+}
+
+/// Decides as the others do, over the same tables, and counts nothing: puts an [`Explanation`] in front of the packet.
+/// Never attached; run by `BPF_PROG_TEST_RUN`.
+#[xdp]
+fn weir_explain(context: XdpContext) -> u32 {
+    let mut frame = Frame::<false>(&context);
+    let outcome = balance(&mut frame, &Maps);
+    if !frame.grow_head(size_of::<Explanation>()) {
+        return XDP_DROP;
+    }
+    let Some(explanation) = frame.at_mut::<Explanation>(0) else {
+        return XDP_DROP;
+    };
+    *explanation = Explanation {
+        verdict: outcome.verdict as u32,
+        vip: outcome.vip,
+        slot: outcome.slot,
+        backend: outcome.backend,
+        half: outcome.half,
+        hash: outcome.hash,
+    };
+    XDP_PASS
+}
+
+#[inline(always)]
+fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
+    let outcome = balance(&mut Frame::<FRAGS>(context), &Maps);
+    let seen = count(&outcome);
+    log(context, &outcome, seen);
+    act(&outcome)
+}
+
+#[inline(always)]
+fn act(outcome: &Outcome) -> u32 {
+    match outcome.verdict.action() {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Transmit => XDP_TX,
+        // SAFETY: a plain helper call; an index that no longer exists drops the packet.
+        Action::Redirect => unsafe { bpf_redirect(outcome.redirect, 0) as u32 },
+    }
+}
+
+/// Tells of what an operator must see at once, sparsely: the 1st, 2nd, 4th, 8th... time on each CPU.
+#[inline(always)]
+fn log(context: &XdpContext, outcome: &Outcome, seen: u64) {
+    let rare = matches!(outcome.verdict, Verdict::NoHeadroom | Verdict::NoBackend);
+    if rare && seen.is_power_of_two() {
+        write(context, outcome.verdict as u32, outcome.vip, seen);
+    }
+}
+
+#[inline(never)]
+fn write(context: &XdpContext, verdict: u32, vip: u32, seen: u64) {
+    if verdict == Verdict::NoHeadroom as u32 {
+        warn!(context, "no_headroom: the driver left no room for the outer header, {} packets", seen);
+    } else {
+        warn!(context, "no_backend: vip {} has no backend, {} packets", vip, seen);
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

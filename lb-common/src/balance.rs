@@ -1,0 +1,434 @@
+//! The way of a packet, top to bottom: parse, service, filter, ring slot, backend, rewrite.
+//!
+//! Nothing is counted here: the caller counts what the [`Outcome`] says, once. A fault that hides the ports is
+//! judged by the destination address, everything else by the service; what is not for a VIP is passed untouched.
+
+use crate::{
+    abi::{Backend, Encapsulation, Interface, Match, NextHop, Service, Settings},
+    family::Family,
+    filter::{self, Syn},
+    hash, neighbour,
+    packet::{Packet, Tables},
+    parse::{self, Link},
+    rewrite::{self, Inner},
+    ring,
+    verdict::Verdict,
+    wire::{
+        ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
+        PROTOCOL_TCP, PROTOCOL_UDP, Tcp, Udp,
+    },
+};
+
+/// Stands for "none" in the numbers of an [`Outcome`].
+pub const NONE: u32 = u32::MAX;
+
+/// What a packet got, and by which entries of the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The one verdict.
+    pub verdict: Verdict,
+    /// The half of SERVICES that was live.
+    pub half: u32,
+    /// Which entry of VIP_COUNTS, or [`NONE`].
+    pub vip: u32,
+    /// The flow's hash; 0 before one was taken.
+    pub hash: u32,
+    /// The slot in the service's ring, or [`NONE`].
+    pub slot: u32,
+    /// Which entry of BACKENDS, or [`NONE`].
+    pub backend: u32,
+    /// What kind of SYN it is, if it is one and the service looks.
+    pub syn: Option<Syn>,
+    /// Length of the IP packet as it came.
+    pub bytes: u32,
+    /// The kernel's index of the interface to redirect to.
+    pub redirect: u32,
+}
+
+/// Decides on a packet and rewrites it where the decision needs that.
+#[inline(always)]
+pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
+    let half = tables.half() & 1;
+    let mut outcome = Outcome {
+        verdict: Verdict::NotReady,
+        half,
+        vip: NONE,
+        hash: 0,
+        slot: NONE,
+        backend: NONE,
+        syn: None,
+        bytes: 0,
+        redirect: 0,
+    };
+    let (Some(settings), Some(interface)) = (tables.settings(half), tables.interface(tables.interface_number())) else {
+        return outcome;
+    };
+    let path = Path { tables, settings, interface, half };
+    outcome.verdict = match path.link(packet, &mut outcome) {
+        Ok(verdict) | Err(verdict) => verdict,
+    };
+    outcome
+}
+
+/// What stays the same along a packet's way.
+pub(crate) struct Path<'a, T> {
+    pub(crate) tables: &'a T,
+    pub(crate) settings: &'a Settings,
+    pub(crate) interface: &'a Interface,
+    half: u32,
+}
+
+/// What the rest of the path needs of the network header.
+struct Network<F> {
+    source: F,
+    destination: F,
+    protocol: u8,
+    ttl: u8,
+    /// Where the network header begins.
+    l3: usize,
+    /// Where the transport header begins.
+    l4: usize,
+    /// Where the packet ends, by its own length and not the frame's.
+    end: usize,
+    inner: Inner,
+}
+
+/// What the rest of the path needs of the transport header.
+struct Segment {
+    /// Source and destination port, as loaded.
+    ports: u32,
+    /// Lengths or offsets contradict each other, though the ports can be read.
+    malformed: bool,
+    /// TCP's, 0 for UDP.
+    flags: u8,
+    /// TCP's, 0 for UDP.
+    window: u16,
+    /// TCP's, 0 for UDP.
+    header_length: usize,
+}
+
+/// Early ends are `Err`, whatever the verdict: it is the last word either way.
+type Step<V> = Result<V, Verdict>;
+
+impl<'a, T: Tables> Path<'a, T> {
+    #[inline(always)]
+    fn link<P: Packet>(&self, packet: &mut P, outcome: &mut Outcome) -> Step<Verdict> {
+        let link = parse::link(packet, self.interface, self.settings.zero)?;
+        match link.ethertype {
+            ETHERTYPE_IPV4 => self.ipv4(packet, &link, outcome),
+            ETHERTYPE_IPV6 => self.ipv6(packet, &link, outcome),
+            ETHERTYPE_ARP => neighbour::arp(packet, self, link.l3),
+            _ => Err(Verdict::NotIp),
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Step<Verdict> {
+        let l3 = link.l3;
+        let ip = packet.at::<Ipv4>(l3).ok_or(Verdict::ShortFrame)?;
+        if ip.version_ihl >> 4 != 4 {
+            return Err(Verdict::NotIp);
+        }
+        if !link.ours {
+            return Err(Verdict::NotOurs);
+        }
+        let header_length = (ip.version_ihl & 0xf) as usize * 4;
+        let length = ip.total_length.get() as usize;
+        let fragment = ip.fragment.raw();
+        let network = Network {
+            source: ip.source,
+            destination: ip.destination,
+            protocol: ip.protocol,
+            ttl: ip.ttl,
+            l3,
+            l4: l3 + header_length,
+            end: l3 + length,
+            inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
+        };
+        outcome.bytes = length as u32;
+        if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
+            return Err(self.fault(network.destination, Verdict::Malformed));
+        }
+        if fragment & IPV4_NOT_WHOLE.raw() != 0 {
+            let at_one = fragment & IPV4_OFFSET.raw() == 1u16.to_be();
+            return self.fragment(packet, &network, at_one, outcome);
+        }
+        self.transport(packet, &network, outcome)
+    }
+
+    #[inline(always)]
+    fn ipv6<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Step<Verdict> {
+        let l3 = link.l3;
+        let ip = packet.at::<Ipv6>(l3).ok_or(Verdict::ShortFrame)?;
+        if ip.version() != 6 {
+            return Err(Verdict::NotIp);
+        }
+        let first = ip.next_header;
+        if !link.ours && first != NEXT_ICMPV6 {
+            return Err(Verdict::NotOurs);
+        }
+        let payload = ip.payload_length.get() as usize;
+        let length = size_of::<Ipv6>() + payload;
+        let class_flow = u32::from_be(ip.version_class_flow);
+        let mut network = Network {
+            source: ip.source,
+            destination: ip.destination,
+            protocol: first,
+            ttl: ip.hop_limit,
+            l3,
+            l4: l3 + size_of::<Ipv6>(),
+            end: l3 + length,
+            inner: Inner {
+                version: 6,
+                length,
+                class: (class_flow >> 20) as u8,
+                flow_label: (class_flow & 0x000f_ffff).to_be(),
+            },
+        };
+        outcome.bytes = length as u32;
+        if payload == 0 || !packet.holds(network.end) {
+            return Err(if link.ours { self.fault(network.destination, Verdict::Malformed) } else { Verdict::NotOurs });
+        }
+        if first == NEXT_ICMPV6 {
+            if let Some(verdict) = neighbour::icmpv6(packet, self, l3, payload) {
+                return Ok(verdict);
+            }
+            let verdict =
+                if link.ours { self.fault(network.destination, Verdict::OtherProtocol) } else { Verdict::NotOurs };
+            return Err(verdict);
+        }
+        if first != PROTOCOL_TCP && first != PROTOCOL_UDP {
+            let Some(upper) = parse::extensions(packet, l3, first, length, self.settings.zero) else {
+                return Err(self.fault(network.destination, Verdict::Malformed));
+            };
+            network.protocol = upper.protocol;
+            network.l4 = l3 + upper.offset;
+            if upper.is_fragment() {
+                // The first must carry the whole chain of headers (RFC 7112).
+                if !upper.is_later_fragment() && self.segment(packet, &network).is_none() {
+                    return Err(self.fault(network.destination, Verdict::Malformed));
+                }
+                return self.fragment(packet, &network, false, outcome);
+            }
+        }
+        self.transport(packet, &network, outcome)
+    }
+
+    /// A whole packet: find its service, judge it, choose a backend and send it there.
+    #[inline(always)]
+    fn transport<P: Packet, F: Family>(
+        &self,
+        packet: &mut P,
+        network: &Network<F>,
+        outcome: &mut Outcome,
+    ) -> Step<Verdict> {
+        if network.protocol != PROTOCOL_TCP && network.protocol != PROTOCOL_UDP {
+            return Err(self.fault(network.destination, Verdict::OtherProtocol));
+        }
+        let Some(segment) = self.segment(packet, network) else {
+            return Err(self.fault(network.destination, Verdict::Malformed));
+        };
+        let service = self.service(network.destination, network.protocol, (segment.ports >> 16) as u16)?;
+        outcome.vip = service.id as u32;
+        self.judge(packet, network, &segment, service, outcome)?;
+        outcome.hash = self.hash(network, service, segment.ports);
+        let backend = self.choose(service, outcome)?;
+        self.send(packet, network, backend, outcome)
+    }
+
+    /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend.
+    #[inline(always)]
+    fn fragment<P: Packet, F: Family>(
+        &self,
+        packet: &mut P,
+        network: &Network<F>,
+        at_one: bool,
+        outcome: &mut Outcome,
+    ) -> Step<Verdict> {
+        let address = self.find(network.destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
+        if network.protocol != PROTOCOL_TCP && network.protocol != PROTOCOL_UDP {
+            return Err(Verdict::OtherProtocol);
+        }
+        if network.protocol == PROTOCOL_TCP && at_one {
+            return Err(Verdict::Malformed);
+        }
+        if network.protocol == PROTOCOL_TCP || address.flags & Service::UDP_RING == 0 {
+            return Err(Verdict::Fragment);
+        }
+        outcome.vip = address.id as u32;
+        self.judge_network(network)?;
+        outcome.hash = self.hash(network, address, 0);
+        let backend = self.choose(address, outcome)?;
+        self.send(packet, network, backend, outcome)
+    }
+
+    /// A VIP's packet gets `verdict`, anybody else's is passed.
+    #[inline(always)]
+    fn fault<F: Family>(&self, destination: F, verdict: Verdict) -> Verdict {
+        if self.find(destination, Match::address(F::VERSION)).is_some() { verdict } else { Verdict::NotAVip }
+    }
+
+    /// Reads the transport header, if it is there.
+    #[inline(always)]
+    fn segment<P: Packet, F: Family>(&self, packet: &P, network: &Network<F>) -> Option<Segment> {
+        let (l4, end) = (network.l4, network.end);
+        if network.protocol == PROTOCOL_TCP {
+            let tcp = packet.at::<Tcp>(l4).filter(|_| l4 + size_of::<Tcp>() <= end)?;
+            let header_length = tcp.header_length();
+            let malformed = header_length < size_of::<Tcp>() || l4 + header_length > end;
+            Some(Segment { ports: tcp.ports, malformed, flags: tcp.flags, window: tcp.window.raw(), header_length })
+        } else {
+            let udp = packet.at::<Udp>(l4).filter(|_| l4 + size_of::<Udp>() <= end)?;
+            let length = udp.length.get() as usize;
+            let malformed = length < size_of::<Udp>() || l4 + length > end;
+            Some(Segment { ports: udp.ports, malformed, flags: 0, window: 0, header_length: 0 })
+        }
+    }
+
+    /// One port of an address before all its ports.
+    #[inline(always)]
+    fn service<F: Family>(&self, destination: F, protocol: u8, port: u16) -> Step<&'a Service> {
+        if let Some(service) = self.find(destination, Match::port(F::VERSION, protocol, port)) {
+            return Ok(service);
+        }
+        let address = self.find(destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
+        let all_ports = if protocol == PROTOCOL_TCP { Service::ALL_TCP } else { Service::ALL_UDP };
+        if address.flags & all_ports == 0 {
+            return Err(Verdict::NotAService);
+        }
+        self.find(destination, Match::all_ports(F::VERSION, protocol)).ok_or(Verdict::NotAService)
+    }
+
+    /// The entry of SERVICES for a key: it stands in one of two positions.
+    #[inline(always)]
+    pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
+        let seed = self.settings.service_seed;
+        let (first, second) = hash::positions(address.fold(seed), matches, seed);
+        for position in [first, second] {
+            let service = self.tables.service(self.half * crate::abi::SERVICE_POSITIONS + position)?;
+            if service.matches == matches && address.is(&service.address) {
+                return Some(service);
+            }
+        }
+        None
+    }
+
+    /// What a packet to a service is dropped for.
+    #[inline(always)]
+    fn judge<P: Packet, F: Family>(
+        &self,
+        packet: &P,
+        network: &Network<F>,
+        segment: &Segment,
+        service: &Service,
+        outcome: &mut Outcome,
+    ) -> Step<()> {
+        self.judge_network(network)?;
+        if segment.malformed || segment.ports as u16 == 0 || segment.ports >> 16 == 0 {
+            return Err(Verdict::Malformed);
+        }
+        if network.protocol != PROTOCOL_TCP {
+            return Ok(());
+        }
+        if filter::bad_flags(segment.flags) && self.settings.flags & Settings::PASS_BAD_FLAGS == 0 {
+            return Err(Verdict::BadFlags);
+        }
+        if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
+            let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
+            outcome.syn = Some(syn);
+            if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
+                return Err(Verdict::SynFlood);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn judge_network<F: Family>(&self, network: &Network<F>) -> Step<()> {
+        if network.source.is_martian() || network.source == network.destination {
+            return Err(Verdict::Martian);
+        }
+        if network.ttl == 0 {
+            return Err(Verdict::TtlExpired);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn hash<F: Family>(&self, network: &Network<F>, service: &Service, ports: u32) -> u32 {
+        let key = &self.settings.hash_key;
+        if service.flags & Service::HASH_SOURCE != 0 {
+            F::source(key, network.source)
+        } else {
+            F::flow(key, network.source, network.destination, ports, network.protocol)
+        }
+    }
+
+    /// The backend that owns the flow's slot.
+    #[inline(always)]
+    fn choose(&self, service: &Service, outcome: &mut Outcome) -> Step<&'a Backend> {
+        let slot = outcome.hash & service.ring_mask;
+        outcome.slot = slot;
+        let index = service.ring + slot;
+        let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
+        let owner = ring::slot(pair, index).first;
+        // No entry has the number that stands for "no backend".
+        let backend = self.tables.backend(owner as u32).ok_or(Verdict::NoBackend)?;
+        outcome.backend = owner as u32;
+        Ok(backend)
+    }
+
+    #[inline(always)]
+    fn send<P: Packet, F: Family>(
+        &self,
+        packet: &mut P,
+        network: &Network<F>,
+        backend: &Backend,
+        outcome: &mut Outcome,
+    ) -> Step<Verdict> {
+        let next_hop = backend.next_hop.0;
+        if next_hop & NextHop::LOCAL != 0 {
+            return Err(Verdict::LocalBackend);
+        }
+        if next_hop & NextHop::RESOLVED == 0 {
+            return Err(Verdict::NoNeighbour);
+        }
+        let same = backend.interface == self.tables.interface_number();
+        let out =
+            if same { self.interface } else { self.tables.interface(backend.interface).ok_or(Verdict::NoNeighbour)? };
+        self.encapsulate(packet, network, backend, outcome.hash)?;
+        rewrite::set_macs(packet, next_hop, out.mac)?;
+        outcome.redirect = out.index;
+        Ok(if same { Verdict::Forwarded } else { Verdict::Redirected })
+    }
+
+    #[inline(always)]
+    fn encapsulate<P: Packet, F: Family>(
+        &self,
+        packet: &mut P,
+        network: &Network<F>,
+        backend: &Backend,
+        hash: u32,
+    ) -> Step<()> {
+        let outer = if backend.encapsulation == Encapsulation::L2 as u8 {
+            0
+        } else if backend.encapsulation == Encapsulation::Ip4 as u8 {
+            size_of::<Ipv4>()
+        } else {
+            size_of::<Ipv6>()
+        };
+        if network.inner.length + outer > backend.mtu as usize {
+            return Err(Verdict::TooBig);
+        }
+        let settings = self.settings;
+        if backend.encapsulation == Encapsulation::Ip4 as u8 {
+            let source = settings.tunnel_source4 | hash & settings.tunnel_vary4;
+            rewrite::encapsulate4(packet, network.l3, network.inner, source, backend.address.0[3])?;
+        } else if backend.encapsulation == Encapsulation::Ip6 as u8 {
+            let mut source = settings.tunnel_source6.0;
+            source[3] |= hash & settings.tunnel_vary6;
+            rewrite::encapsulate6(packet, network.l3, network.inner, hash, source, backend.address.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! What the path needs of its surroundings: a frame and the tables. Both are passed in, so that the kernel and the
+//! host run the same code.
+
+use crate::{
+    abi::{Backend, Interface, Service, Settings, SlotPair},
+    wire::Header,
+};
+
+/// A frame: bounds-checked access and room in front.
+pub trait Packet {
+    /// The header at `offset`, if it lies wholly within what can be read directly.
+    fn at<H: Header>(&self, offset: usize) -> Option<&H>;
+
+    /// The same, to write.
+    fn at_mut<H: Header>(&mut self, offset: usize) -> Option<&mut H>;
+
+    /// Whether the whole frame, all its buffers together, is at least `bytes` long.
+    fn holds(&self, bytes: usize) -> bool;
+
+    /// Makes `bytes` of room in front; offsets count from the new beginning. False if there is none to be had,
+    /// and then nothing has changed.
+    fn grow_head(&mut self, bytes: usize) -> bool;
+
+    /// Takes `bytes` away in front.
+    fn shrink_head(&mut self, bytes: usize) -> bool;
+}
+
+/// The tables, to read. A missing entry is `None`, never a fault.
+pub trait Tables {
+    /// Which half of SERVICES and SETTINGS is live; read once for each packet.
+    fn half(&self) -> u32;
+
+    /// An entry of SETTINGS.
+    fn settings(&self, half: u32) -> Option<&Settings>;
+
+    /// Which entry of INTERFACES the packet came in by.
+    fn interface_number(&self) -> u32;
+
+    /// An entry of INTERFACES.
+    fn interface(&self, number: u32) -> Option<&Interface>;
+
+    /// An entry of SERVICES.
+    fn service(&self, index: u32) -> Option<&Service>;
+
+    /// An entry of RINGS.
+    fn slots(&self, index: u32) -> Option<SlotPair>;
+
+    /// An entry of BACKENDS.
+    fn backend(&self, id: u32) -> Option<&Backend>;
+}

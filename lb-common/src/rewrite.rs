@@ -1,0 +1,158 @@
+//! Sending a packet on: new MACs, or an outer header in front.
+
+use crate::{
+    checksum::Sum,
+    packet::Packet,
+    verdict::Verdict,
+    wire::{
+        Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DF, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, VlanTag,
+    },
+};
+
+/// Of the packet that is sent on, what an outer header takes over.
+#[derive(Clone, Copy)]
+pub struct Inner {
+    /// 4 or 6.
+    pub version: u32,
+    /// Header and payload, bytes.
+    pub length: usize,
+    /// DSCP and ECN, or the traffic class.
+    pub class: u8,
+    /// IPv6's flow label, as the first word carries it; 0 for IPv4.
+    pub flow_label: u32,
+}
+
+/// TTL and hop limit of outer headers.
+const OUTER_TTL: u8 = 64;
+
+/// Writes both MACs.
+#[inline(always)]
+pub fn set_macs<P: Packet>(packet: &mut P, destination: u64, source: u64) -> Result<(), Verdict> {
+    let ethernet = packet.at_mut::<Ethernet>(0).ok_or(Verdict::Malformed)?;
+    ethernet.set_destination(destination);
+    ethernet.set_source(source);
+    Ok(())
+}
+
+/// Puts an IPv4 header in front of the packet (RFC 2003, 4213); DF, id 0, right checksum.
+#[inline(always)]
+pub fn encapsulate4<P: Packet>(
+    packet: &mut P,
+    l3: usize,
+    inner: Inner,
+    source: u32,
+    destination: u32,
+) -> Result<(), Verdict> {
+    make_room::<P, Ipv4>(packet, l3, ETHERTYPE_IPV4)?;
+    let total_length = Be16::new((inner.length + size_of::<Ipv4>()) as u16);
+    let protocol = if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
+    let checksum = Sum::default()
+        .word(u16::from_le_bytes([0x45, inner.class]))
+        .word(total_length.raw())
+        .word(IPV4_DF.raw())
+        .word(u16::from_le_bytes([OUTER_TTL, protocol]))
+        .pair(source)
+        .pair(destination)
+        .finish();
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv4 {
+        version_ihl: 0x45,
+        tos: inner.class,
+        total_length,
+        id: Be16::new(0),
+        fragment: IPV4_DF,
+        ttl: OUTER_TTL,
+        protocol,
+        checksum,
+        source,
+        destination,
+    };
+    Ok(())
+}
+
+/// Puts an IPv6 header in front of the packet (RFC 2473). The flow label is the inner one's, or of the flow's
+/// hash (RFC 6438).
+#[inline(always)]
+pub fn encapsulate6<P: Packet>(
+    packet: &mut P,
+    l3: usize,
+    inner: Inner,
+    hash: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
+) -> Result<(), Verdict> {
+    make_room::<P, Ipv6>(packet, l3, ETHERTYPE_IPV6)?;
+    let flow_label = if inner.flow_label != 0 { inner.flow_label } else { (hash & 0x000f_ffff).to_be() };
+    let class = (6u32 << 28 | (inner.class as u32) << 20).to_be();
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv6 {
+        version_class_flow: class | flow_label,
+        payload_length: Be16::new(inner.length as u16),
+        next_header: if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 },
+        hop_limit: OUTER_TTL,
+        source,
+        destination,
+    };
+    Ok(())
+}
+
+/// Makes room for the header `H` before the network header at `l3` and moves what stands before that to the new
+/// beginning; the MACs are left to the caller.
+#[inline(always)]
+fn make_room<P: Packet, H>(packet: &mut P, l3: usize, ethertype: Be16) -> Result<(), Verdict> {
+    let mut link = LinkHeader::read(packet, l3).ok_or(Verdict::Malformed)?;
+    if !packet.grow_head(size_of::<H>()) {
+        return Err(Verdict::NoHeadroom);
+    }
+    link.set_ethertype(ethertype);
+    link.write(packet).ok_or(Verdict::NoHeadroom)
+}
+
+/// The Ethernet header and its tags, held while the head of the frame moves.
+pub struct LinkHeader {
+    /// The MACs, and the ethertype if there are no tags.
+    pub ethernet: Ethernet,
+    tags: [VlanTag; 2],
+    l3: usize,
+}
+
+impl LinkHeader {
+    const FIRST: usize = size_of::<Ethernet>();
+    const SECOND: usize = Self::FIRST + size_of::<VlanTag>();
+
+    /// Reads all that stands before `l3`.
+    #[inline(always)]
+    pub fn read<P: Packet>(packet: &P, l3: usize) -> Option<Self> {
+        let mut link = LinkHeader { ethernet: *packet.at(0)?, tags: [VlanTag::default(); 2], l3 };
+        if l3 > Self::FIRST {
+            link.tags[0] = *packet.at(Self::FIRST)?;
+        }
+        if l3 > Self::SECOND {
+            link.tags[1] = *packet.at(Self::SECOND)?;
+        }
+        Some(link)
+    }
+
+    /// Says what follows the last tag.
+    #[inline(always)]
+    pub fn set_ethertype(&mut self, ethertype: Be16) {
+        if self.l3 > Self::SECOND {
+            self.tags[1].ethertype = ethertype;
+        } else if self.l3 > Self::FIRST {
+            self.tags[0].ethertype = ethertype;
+        } else {
+            self.ethernet.ethertype = ethertype;
+        }
+    }
+
+    /// Writes it to the beginning of the frame.
+    #[inline(always)]
+    pub fn write<P: Packet>(&self, packet: &mut P) -> Option<()> {
+        *packet.at_mut(0)? = self.ethernet;
+        if self.l3 > Self::FIRST {
+            *packet.at_mut(Self::FIRST)? = self.tags[0];
+        }
+        if self.l3 > Self::SECOND {
+            *packet.at_mut(Self::SECOND)? = self.tags[1];
+        }
+        Some(())
+    }
+}

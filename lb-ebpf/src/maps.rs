@@ -1,0 +1,144 @@
+//! The maps of the balancer and how the path reads them. Sizes marked so are set anew by whoever loads.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, PerCpuArray},
+    macros::btf_map,
+};
+use lb_common::{
+    abi::{
+        Active, BACKEND_ENTRIES, Backend, BackendCounts, Interface, MAX_INTERFACES, Page, SERVICE_POSITIONS, Service,
+        Settings, SlotPair, VIP_ENTRIES, VipCounts,
+    },
+    balance::Outcome,
+    filter::Syn,
+    packet::Tables,
+    verdict::{Action, Verdict},
+};
+
+const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+static ACTIVE: Array<Active, 1, MMAPABLE> = Array::new();
+
+#[btf_map]
+static SETTINGS: Array<Settings, 2, MMAPABLE> = Array::new();
+
+#[btf_map]
+static SERVICES: Array<Service, { 2 * SERVICE_POSITIONS as usize }, MMAPABLE> = Array::new();
+
+/// Sized by the loader: both generations of all rings.
+#[btf_map]
+static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
+
+#[btf_map]
+static BACKENDS: Array<Backend, { BACKEND_ENTRIES as usize }, MMAPABLE> = Array::new();
+
+#[btf_map]
+static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> = Array::new();
+
+#[btf_map]
+static VERDICTS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+static VIP_COUNTS: PerCpuArray<VipCounts, { VIP_ENTRIES as usize }> = PerCpuArray::new();
+
+#[btf_map]
+static BACKEND_COUNTS: PerCpuArray<BackendCounts, { BACKEND_ENTRIES as usize }> = PerCpuArray::new();
+
+/// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
+#[btf_map]
+static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
+
+/// Which entry of INTERFACES this copy of the program is attached to; set by the loader.
+#[unsafe(no_mangle)]
+static INTERFACE: Global<u32> = Global::new(0);
+
+/// The maps as the path's [`Tables`].
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn half(&self) -> u32 {
+        // SAFETY: the entry is never freed; a volatile read takes what the agent's last store left, whole.
+        ACTIVE.get_ptr(0).map_or(0, |active| unsafe { (&raw const (*active).half).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn settings(&self, half: u32) -> Option<&Settings> {
+        SETTINGS.get(half)
+    }
+
+    #[inline(always)]
+    fn interface_number(&self) -> u32 {
+        INTERFACE.load()
+    }
+
+    #[inline(always)]
+    fn interface(&self, number: u32) -> Option<&Interface> {
+        INTERFACES.get(number)
+    }
+
+    #[inline(always)]
+    fn service(&self, index: u32) -> Option<&Service> {
+        SERVICES.get(index)
+    }
+
+    #[inline(always)]
+    fn slots(&self, index: u32) -> Option<SlotPair> {
+        RINGS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<&Backend> {
+        BACKENDS.get(id)
+    }
+}
+
+/// Counts an outcome: its verdict, and its service and backend where it had one. Returns how often this CPU has
+/// now seen the verdict.
+#[inline(always)]
+pub fn count(outcome: &Outcome) -> u64 {
+    let seen = VERDICTS.get_ptr_mut(outcome.verdict as u32).map_or(0, |count| add(count, 1));
+    let bytes = outcome.bytes as u64;
+    if let Some(vip) = VIP_COUNTS.get_ptr_mut(outcome.vip) {
+        // SAFETY: the entry is never freed and belongs to this CPU, on which nothing interrupts an XDP program with
+        // another one.
+        let vip = unsafe { &mut *vip };
+        match outcome.verdict.action() {
+            Action::Transmit | Action::Redirect => {
+                vip.packets += 1;
+                vip.bytes += bytes;
+            }
+            Action::Drop => vip.dropped += 1,
+            Action::Pass => vip.passed += 1,
+        }
+        match outcome.syn {
+            None => {}
+            Some(Syn::ZeroBare) => vip.syn_zero_bare += 1,
+            Some(Syn::ZeroPadding) => vip.syn_zero_padding += 1,
+            Some(Syn::ZeroOptions) => vip.syn_zero_options += 1,
+            Some(Syn::OpenBare) => vip.syn_open_bare += 1,
+            Some(Syn::OpenPadding) => vip.syn_open_padding += 1,
+            Some(Syn::OpenOptions) => vip.syn_open_options += 1,
+        }
+    }
+    if matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
+        && let Some(backend) = BACKEND_COUNTS.get_ptr_mut(outcome.backend)
+    {
+        // SAFETY: as above.
+        let backend = unsafe { &mut *backend };
+        backend.packets += 1;
+        backend.bytes += bytes;
+    }
+    seen
+}
+
+#[inline(always)]
+fn add(count: *mut u64, n: u64) -> u64 {
+    // SAFETY: `count` is an entry of a per-CPU array: valid, never freed, and this CPU's own.
+    unsafe {
+        *count += n;
+        *count
+    }
+}

@@ -1,0 +1,227 @@
+//! What can be typed, and nothing else: clap types.
+
+use std::{net::{IpAddr, SocketAddr}, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Weir, an L4 load balancer in the network driver
+///
+/// Forwards every packet for a VIP to a backend chosen by consistent hash, by direct server return, without a connection
+/// table.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 invalid configuration.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100)]
+pub struct Cli {
+    /// Where programs and tables are pinned; one directory an instance
+    #[arg(long, global = true, value_name = "DIR", env = "WEIR_PINS", default_value = crate::datapath::DEFAULT_PINS)]
+    pub pins: PathBuf,
+    /// How to print, errors included
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For programs; an object with a version
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load, attach and look after a configuration until stopped
+    ///
+    /// Stopping leaves forwarding in place: `weir detach` ends it.
+    Run(Run),
+    /// Say whether a configuration is valid, with a caret under each mistake
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+    /// Show whether all is well: attachment, mode, agent, what is unresolved
+    Status,
+    /// List services, backends, weights, shares and next hops
+    Ls {
+        /// Only this service
+        service: Option<String>,
+        /// With packets and bytes
+        #[arg(long, conflicts_with = "rate")]
+        stats: bool,
+        /// With packets and bytes a second, measured over one second
+        #[arg(long)]
+        rate: bool,
+    },
+    /// Show what was forwarded and dropped, and why
+    Stats {
+        /// A column for each CPU
+        #[arg(long)]
+        per_cpu: bool,
+        /// Again every so many seconds, until interrupted
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+              value_parser = clap::value_parser!(u64).range(1..))]
+        watch: Option<u64>,
+    },
+    /// Show which backend a flow reaches, and why
+    ///
+    /// The kernel decides, by the same path over the live tables, on a packet made for the question; nothing is counted.
+    Explain {
+        /// The client, as ADDRESS:PORT or [ADDRESS]:PORT
+        source: SocketAddr,
+        /// The VIP, as ADDRESS:PORT, with /udp behind for UDP
+        vip: Destination,
+    },
+    /// Answer ARP and neighbour solicitations for the VIPs, or stop (for keepalived's notify)
+    Announce {
+        /// Whether to
+        state: Switch,
+    },
+    /// Detach from all interfaces and remove all tables
+    Detach,
+    /// The backends' side
+    #[command(subcommand)]
+    Backend(Backend),
+    /// Show the main job in network namespaces of its own: clients, balancer, three backends
+    Demo,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+    /// Attach in this mode or not at all; without it native, and generic where native does not work
+    #[arg(long)]
+    pub mode: Option<Mode>,
+    /// Detach when stopped
+    #[arg(long)]
+    pub detach_on_exit: bool,
+    /// Where to log
+    #[arg(long, value_enum, default_value_t = Log::Terminal)]
+    pub log: Log,
+}
+
+/// How the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// In the driver
+    Native,
+    /// In the stack: any driver, much slower
+    Generic,
+}
+
+/// Where to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// Standard error
+    Terminal,
+    /// The journal
+    Journald,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Answer, and tell the network at once
+    On,
+    /// Be silent
+    Off,
+}
+
+/// A VIP and a protocol, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// UDP rather than TCP.
+    pub udp: bool,
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, udp) = match text.rsplit_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), false),
+            Some((address, "udp")) => (address, true),
+            Some((_, other)) => return Err(format!("protocol {other:?}: must be tcp or udp")),
+        };
+        let address = address.parse().map_err(|_| format!("{address:?}: not ADDRESS:PORT or [ADDRESS]:PORT"))?;
+        Ok(Destination { address, udp })
+    }
+}
+
+/// The backends' side.
+#[derive(Debug, Subcommand)]
+pub enum Backend {
+    /// Print what a backend of a service needs, or check that this host has it
+    Setup(Setup),
+    /// Take the outer header off tunnelled packets for VIPs served here
+    Run {
+        /// The interface that tunnelled packets arrive by
+        #[arg(long, value_name = "NAME")]
+        interface: String,
+        /// A VIP served here; may be given often
+        #[arg(long, required = true, value_name = "ADDRESS")]
+        vip: Vec<IpAddr>,
+        /// Attach in this mode or not at all
+        #[arg(long)]
+        mode: Option<Mode>,
+        /// Attach and leave: nothing needs to stay
+        #[arg(long)]
+        once: bool,
+    },
+    /// Show what was stripped
+    Stats,
+    /// Detach the program of `backend run`
+    Stop,
+}
+
+/// Arguments of `backend setup`.
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// The service
+    pub service: String,
+    /// The configuration that it stands in
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub config: PathBuf,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Shell, conflicts_with = "check")]
+    pub format: Format,
+    /// The backend's interface that packets arrive by
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// Who takes tunnels apart
+    #[arg(long, value_enum, default_value_t = Decapsulation::Weir)]
+    pub decapsulation: Decapsulation,
+    /// Say what this host lacks instead, and fail if that is anything
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What `backend setup` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Commands
+    Shell,
+    /// Files of systemd-networkd and others
+    Networkd,
+    /// An object for configuration management
+    Json,
+}
+
+/// Who takes tunnels apart on a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Decapsulation {
+    /// `weir backend run`
+    Weir,
+    /// The kernel's tunnel devices
+    Kernel,
+}

@@ -1,0 +1,85 @@
+//! Arrays of the kernel, mapped into memory: a write is a store, and ten million slots are written in milliseconds.
+
+use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+
+use aya::maps::{MapData, MapError};
+use lb_common::abi::Abi;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// All elements of one array (`BPF_F_MMAPABLE`).
+pub struct Mapped<T> {
+    memory: NonNull<std::ffi::c_void>,
+    bytes: usize,
+    entries: u32,
+    elements: PhantomData<T>,
+}
+
+// SAFETY: the memory belongs to the mapping alone, not to a thread, and is only read and written whole elements at a time
+// through volatile accesses.
+unsafe impl<T: Abi> Send for Mapped<T> {}
+
+/// Whether a mapping may be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// For reading verbs.
+    Read,
+    /// For whoever changes tables.
+    Write,
+}
+
+impl<T: Abi> Mapped<T> {
+    /// Maps an array whose elements are `T`.
+    pub fn new(map: &MapData, access: Access) -> Result<Self, MapError> {
+        let info = map.info()?;
+        let element = info.value_size() as usize;
+        let fault = |source: io::Error| MapError::IoError(source);
+        if element != size_of::<T>() {
+            let reason = format!("map {}: elements of {element} bytes, not {}", info.name_as_str().unwrap_or("?"), size_of::<T>());
+            return Err(fault(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        let entries = info.max_entries();
+        let page = 4096;
+        let bytes = (element * entries as usize).next_multiple_of(page);
+        let length = NonZeroUsize::new(bytes).ok_or_else(|| fault(io::Error::other("map without entries")))?;
+        let protection = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        // SAFETY: a fresh shared mapping at an address the kernel chooses; it aliases nothing of this process.
+        let memory = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }
+            .map_err(|errno| fault(errno.into()))?;
+        Ok(Mapped { memory, bytes, entries, elements: PhantomData })
+    }
+
+    /// How many elements there are.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// One element. Panics if there is no such one: indices come from this program.
+    pub fn get(&self, index: u32) -> T {
+        // SAFETY: `at` points to an element within the mapping; any bytes are a `T`.
+        unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Replaces one element; not in one store unless it is a `u64`.
+    pub fn set(&self, index: u32, value: T) {
+        // SAFETY: `at` points to an element within the mapping, which callers opened for writing.
+        unsafe { self.at(index).write_volatile(value) }
+    }
+
+    /// Where an element lies, for stores to a part of it.
+    pub fn at(&self, index: u32) -> *mut T {
+        assert!(index < self.entries, "index {index} of {} entries", self.entries);
+        // SAFETY: the index was just checked against the number of elements that were mapped.
+        unsafe { self.memory.cast::<T>().as_ptr().add(index as usize) }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`, is unmapped only here, and no pointer into it is kept.
+        let unmapped = unsafe { munmap(self.memory, self.bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}

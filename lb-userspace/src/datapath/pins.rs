@@ -1,0 +1,158 @@
+//! Where programs, maps and links are kept in the BPF file system, so that they outlive the agent.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Where pins live unless told otherwise.
+pub const DEFAULT: &str = "/sys/fs/bpf/weir";
+
+const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The directories of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// Held by the one agent of an instance.
+pub struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<fs::File>);
+
+impl Pins {
+    /// The pins under a directory, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Pins { root: root.into() }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The maps in use.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join("tables")
+    }
+
+    /// The maps of a start that is under way.
+    pub fn next_tables(&self) -> PathBuf {
+        self.root.join("tables.next")
+    }
+
+    /// The programs in use.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
+    /// The programs of a start that is under way.
+    pub fn next_programs(&self) -> PathBuf {
+        self.root.join("programs.next")
+    }
+
+    /// The link of an interface.
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface)
+    }
+
+    /// All links.
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The interfaces that have a pinned link, in order of their names.
+    pub fn linked(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Makes the directory, on a BPF file system that is mounted if nobody has.
+    pub fn prepare(&self) -> Result<()> {
+        let parent = self.root.parent().unwrap_or(Path::new("/"));
+        if !is_bpffs(&self.root) && !is_bpffs(parent) {
+            mount(parent)?;
+        }
+        for directory in [self.root.clone(), self.links()] {
+            fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the instance for this process; an error names the process that has it.
+    pub fn lock(&self) -> Result<Lock> {
+        let directory = fs::File::open(&self.root).with_context(|| format!("cannot open {}", self.root.display()))?;
+        let inode = directory.metadata()?.ino();
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Lock(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let holder = lock_holder(inode).map_or("another process".into(), |pid| format!("pid {pid}"));
+                bail!(
+                    "{}: in use by {holder}: stop that agent first, or give this one pins of its own with --pins",
+                    self.root.display()
+                )
+            }
+            Err((_, errno)) => bail!("cannot lock {}: {errno}", self.root.display()),
+        }
+    }
+
+    /// Removes what a start that did not finish left behind.
+    pub fn clear_next(&self) -> Result<()> {
+        remove(&self.next_tables())?;
+        remove(&self.next_programs())
+    }
+
+    /// Puts what a start made in the place of what was in use.
+    pub fn promote(&self) -> Result<()> {
+        for (next, current) in
+            [(self.next_tables(), self.tables()), (self.next_programs(), self.programs())]
+        {
+            remove(&current)?;
+            fs::rename(&next, &current)
+                .with_context(|| format!("cannot rename {} to {}", next.display(), current.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything; what no pin holds any more, the kernel frees.
+    pub fn remove(&self) -> Result<()> {
+        remove(&self.root)
+    }
+}
+
+/// Removes a directory and what is in it, if it is there.
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type().0 == BPFFS_MAGIC)
+}
+
+fn mount(directory: &Path) -> Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), directory, Some("bpf"), flags, Some("mode=0700")).with_context(|| {
+        format!("cannot mount a BPF file system on {} (choose another place with --pins)", directory.display())
+    })
+}
+
+/// Who holds the lock on an inode, from /proc/locks: `1: FLOCK ADVISORY WRITE 1234 00:1c:5678 0 EOF`.
+fn lock_holder(inode: u64) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let held = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&format!(":{inode}"));
+        held.then(|| fields.get(4)?.parse().ok())?
+    })
+}
