@@ -5,5 +5,9 @@
 
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(any(test, feature = "build"))]
+extern crate alloc;
+
 pub mod abi;
 pub mod hash;
+pub mod ring;
