@@ -10,4 +10,6 @@ extern crate alloc;
 
 pub mod abi;
 pub mod hash;
+#[cfg(any(test, feature = "build"))]
+pub mod place;
 pub mod ring;
