@@ -5,6 +5,9 @@
 //! the kernel, allocates (but for the feature `build`) or logs.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(any(test, feature = "build"))]
+extern crate alloc;
+
 pub mod abi;
 pub mod balance;
 pub mod checksum;
@@ -15,6 +18,8 @@ pub mod hash;
 pub mod neighbour;
 pub mod packet;
 pub mod parse;
+#[cfg(any(test, feature = "build"))]
+pub mod place;
 pub mod rewrite;
 pub mod ring;
 pub mod verdict;
