@@ -189,10 +189,24 @@ pub struct Slot {
     pub second: u16,
 }
 
-/// One element of RINGS: array elements round up to 8 bytes, so two slots share one.
-#[repr(C, align(8))]
+impl Slot {
+    const fn bits(self) -> u64 {
+        self.first as u64 | (self.second as u64) << 16
+    }
+}
+
+/// One element of RINGS: array elements round up to 8 bytes, so two slots share one. The slot with the even index stands
+/// in the lower half, the first of each slot in its lower half.
+#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotPair(pub [Slot; 2]);
+pub struct SlotPair(pub u64);
+
+impl SlotPair {
+    /// Two slots of neighbouring indices, the even one first.
+    pub const fn new(even: Slot, odd: Slot) -> Self {
+        SlotPair(even.bits() | odd.bits() << 32)
+    }
+}
 
 /// A next hop's MAC and what is known of it, in one `u64`, so that one store replaces it: bytes 0-5 in memory
 /// are the MAC, bits 48-63 are flags.
