@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
     programs::{
         ProgramError, Xdp, XdpMode,
@@ -13,16 +13,7 @@ use aya::{
 use lb_common::abi::Interface;
 
 use super::{Access, Datapath, Pins, objects::BALANCER_OBJECT, requirements::{FRAGS_KERNEL, Kernel}};
-use crate::plan::Tables;
-
-/// How the program runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// In the driver.
-    Native,
-    /// In the stack, on any driver, much slower.
-    Generic,
-}
+use crate::{links::Mode, plan::Tables};
 
 /// An interface to attach to: its name and what goes into its entry.
 #[derive(Clone, Debug)]
@@ -31,10 +22,23 @@ pub struct Attachment {
     pub name: String,
     /// Its entry in INTERFACES.
     pub entry: Interface,
+    /// What is attached to it now.
+    pub xdp: Option<crate::links::Xdp>,
 }
 
 /// Datapath events, as aya-log delivers them.
 pub type Events = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+/// Programs and filled tables that no packet meets yet. Dropped, they vanish; attached, they take over.
+pub struct Loaded {
+    pins: Pins,
+    datapath: Datapath,
+    objects: Vec<Ebpf>,
+    interfaces: Vec<Attachment>,
+    program: &'static str,
+    /// Instructions that the verifier processed for the balancer, if the kernel tells.
+    pub verified_instructions: Option<u32>,
+}
 
 /// A datapath that has just been started.
 pub struct Started {
@@ -43,73 +47,84 @@ pub struct Started {
     /// The mode on each interface, in the order given.
     pub modes: Vec<Mode>,
     /// What its programs log.
-    pub events: Option<Events>,
-    /// Instructions that the verifier processed, if the kernel tells.
-    pub verified_instructions: Option<u32>,
+    pub events: Events,
 }
 
-/// Loads the programs with `tables` and attaches them to `interfaces`. What ran before goes on until the new programs
-/// take over, interface by interface; an error leaves it running.
-///
-/// `prepare` is called on the filled tables before the first packet meets them.
-pub fn start(
-    pins: &Pins,
-    kernel: Kernel,
-    tables: &Tables,
-    interfaces: &[Attachment],
-    mode: Option<Mode>,
-    prepare: impl FnOnce(&Datapath),
-) -> Result<Started> {
+/// Loads the programs, one copy for each interface, with `tables`. What runs already goes on untouched.
+pub fn load(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attachment>) -> Result<Loaded> {
     pins.clear_next()?;
-    let result = load_and_attach(pins, kernel, tables, interfaces, mode, prepare);
-    if result.is_err() {
+    let loaded = load_next(pins, kernel, tables, interfaces);
+    if loaded.is_err() {
         // The error at hand matters more than one about leftovers, which the next start removes.
         let _ = pins.clear_next();
     }
-    result
+    loaded
 }
 
-fn load_and_attach(
-    pins: &Pins,
-    kernel: Kernel,
-    tables: &Tables,
-    interfaces: &[Attachment],
-    mode: Option<Mode>,
-    prepare: impl FnOnce(&Datapath),
-) -> Result<Started> {
+fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attachment>) -> Result<Loaded> {
     for directory in [pins.next_tables(), pins.next_programs()] {
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    let mut objects = Vec::new();
-    for number in 0..interfaces.len() {
-        objects.push(load_object(pins, tables, number as u32)?);
-    }
+    let numbers = 0..interfaces.len() as u32;
+    let mut objects = numbers.map(|number| load_object(pins, tables, number)).collect::<Result<Vec<_>>>()?;
     let datapath = Datapath::from_directory(pins, &pins.next_tables(), Access::Write)?;
-    for (number, interface) in interfaces.iter().enumerate() {
-        datapath.set_interface(number as u32, interface.entry);
+    for (number, interface) in (0..).zip(&interfaces) {
+        datapath.set_interface(number, interface.entry);
     }
     datapath.show(0, tables)?;
-    prepare(&datapath);
 
-    let name = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };
+    let program = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };
     let mut verified_instructions = None;
-    for (object, interface) in objects.iter_mut().zip(interfaces) {
-        let program = load_program(object, name)?;
-        verified_instructions = program.info()?.verified_instruction_count();
-        program.pin(pins.next_programs().join(&interface.name))?;
+    for (object, interface) in objects.iter_mut().zip(&interfaces) {
+        let loaded = load_program(object, program)?;
+        verified_instructions = loaded.info()?.verified_instruction_count();
+        loaded.pin(pins.next_programs().join(&interface.name))?;
     }
     if let Some(first) = objects.first_mut() {
-        load_program(first, "weir_explain")?.pin(pins.next_programs().join("explain"))?;
+        load_program(first, "weir_explain")?.pin(pins.next_programs().join(EXPLAIN))?;
+    }
+    Ok(Loaded { pins: pins.clone(), datapath, objects, interfaces, program, verified_instructions })
+}
+
+/// What the program for questions is pinned as: a name that no interface may have.
+pub(super) const EXPLAIN: &str = "explain:";
+
+impl Loaded {
+    /// The tables, to complete them before the first packet meets them.
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
     }
 
-    let modes = attach_all(pins, &mut objects, name, interfaces, mode)?;
-    pins.promote()?;
-    for gone in pins.linked().into_iter().filter(|linked| interfaces.iter().all(|i| i.name != *linked)) {
-        std::fs::remove_file(pins.link(&gone)).with_context(|| format!("cannot detach from {gone}"))?;
+    /// Takes over, interface by interface, from what ran before; an error leaves that running.
+    pub fn attach(mut self, mode: Option<Mode>) -> Result<Started> {
+        let modes = match attach_all(&self.pins, &mut self.objects, self.program, &self.interfaces, mode) {
+            Ok(modes) => modes,
+            Err(error) => {
+                let _ = self.pins.clear_next();
+                return Err(error);
+            }
+        };
+        self.pins.promote()?;
+        let gone = |linked: &String| self.interfaces.iter().all(|interface| interface.name != *linked);
+        for linked in self.pins.linked().into_iter().filter(gone) {
+            std::fs::remove_file(self.pins.link(&linked)).with_context(|| format!("cannot detach from {linked}"))?;
+        }
+        let first = self.objects.first_mut().context("a configuration names an interface")?;
+        let logger: &'static dyn log::Log = log::logger();
+        Ok(Started { events: Events::init_with_logger(first, logger)?, datapath: self.datapath, modes })
     }
-    let logger: &'static dyn log::Log = log::logger();
-    let events = objects.first_mut().map(|object| Events::init_with_logger(object, logger)).transpose()?;
-    Ok(Started { datapath, modes, events, verified_instructions })
+
+    /// Runs the balancer's program once on a frame, as the first interface's. Returns the kernel's action (`XDP_*`) and
+    /// the frame as it left.
+    pub fn run(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let first = self.objects.first_mut().context("a configuration names an interface")?;
+        let program: &Xdp = first.program(self.program).context("the program was loaded above")?.try_into()?;
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result = program.test_run(options)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
 }
 
 /// The maps that all programs of an instance share, which therefore are pinned.
@@ -198,7 +213,7 @@ struct Attached {
 fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> Result<Attached> {
     let name = &interface.name;
     if let Some(link) = pinned_link(pins, interface)? {
-        let running = crate::links::xdp_mode(interface.entry.index)?.unwrap_or(Mode::Native);
+        let running = interface.xdp.map(|xdp| xdp.mode).unwrap_or(Mode::Native);
         if mode.is_none_or(|wanted| wanted == running) {
             let id = program.attach_to_link(link).with_context(|| format!("interface {name:?}: cannot replace the program"))?;
             // Dropping the link is no harm: it is pinned.
@@ -246,7 +261,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
     }
     let pinned = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    if crate::links::xdp_mode(interface.entry.index)?.is_none() {
+    if interface.xdp.map(|xdp| xdp.mode).is_none() {
         // The interface was deleted and made again: the link leads nowhere.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         return Ok(None);
@@ -257,7 +272,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
 /// Puts the program that ran before back behind its link.
 fn set_back(pins: &Pins, interface: &Attachment) -> Result<()> {
     let path = pins.programs().join(&interface.name);
-    let mut program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)?;
+    let mut program = Xdp::from_pin(&path, Default::default())?;
     let link = pinned_link(pins, interface)?.context("its link is gone")?;
     let id = program.attach_to_link(link)?;
     drop(program.take_link(id)?);
@@ -270,7 +285,7 @@ fn occupied(error: &ProgramError, interface: &Attachment) -> Option<String> {
     if !matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) {
         return None;
     }
-    let id = crate::links::xdp_program(interface.entry.index).ok().flatten();
+    let id = interface.xdp.map(|xdp| xdp.program);
     let name = id.and_then(|id| {
         aya::programs::loaded_programs().flatten().find(|program| program.id() == id)?.name_as_str().map(str::to_owned)
     });

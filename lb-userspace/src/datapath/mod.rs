@@ -7,8 +7,6 @@ mod objects;
 mod pins;
 pub mod requirements;
 
-use std::{fs, io::Write as _, net::IpAddr};
-
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
@@ -24,7 +22,7 @@ use lb_common::{
 };
 
 pub use self::{
-    load::{Attachment, Events, Mode, Started, start},
+    load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, Lock, Pins},
@@ -105,7 +103,7 @@ impl Datapath {
             starts.push(at * 2);
             for pair in ring.chunks(2) {
                 let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
-                self.rings.set(at, SlotPair([pair[0], second]));
+                self.rings.set(at, SlotPair::new(pair[0], second));
                 at += 1;
             }
         }
@@ -225,8 +223,8 @@ impl Datapath {
     /// What the kernel would do with a frame, by the same path over the live tables; nothing is counted. Returns
     /// the decision and the frame as it would leave.
     pub fn explain(&self, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
-        let path = self.pins.programs().join("explain");
-        let program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)
+        let path = self.pins.programs().join(load::EXPLAIN);
+        let program = Xdp::from_pin(&path, Default::default())
             .with_context(|| format!("cannot open {}", path.display()))?;
         run_explain(&program, frame)
     }
