@@ -1,1 +1,2 @@
 //! lb-common
+pub mod abi;
