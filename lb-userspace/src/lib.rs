@@ -1,1 +1,2 @@
 //! lb-userspace
+pub mod config;

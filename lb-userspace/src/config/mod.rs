@@ -1,0 +1,369 @@
+//! The configuration: one TOML file, turned into valid types once. After [`load`] nothing is checked again.
+//!
+//! `raw` holds the file as written, `syntax` the small languages inside its strings, `check` the way from there to the
+//! types here, `error` what is said on that way, `host` what only the host can tell. Nothing here looks at the host or
+//! at the kernel.
+
+mod check;
+mod error;
+mod host;
+mod raw;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::{ConfigError, Diagnostic, Level};
+
+pub use host::check_host;
+pub use syntax::SyntaxError;
+
+use error::Source;
+use host::Spans;
+
+/// The largest file that is read; the largest that makes sense is far below.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Slots of a ring unless the file says otherwise.
+pub const DEFAULT_SLOTS: u32 = 65_536;
+/// Slots that a live backend should have at least: with fewer, the fullest gets over 1.13 times its share.
+pub const SLOTS_PER_BACKEND: u32 = 512;
+
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("larger than {} MiB: not a configuration", MAX_FILE_BYTES >> 20);
+        return Err(Diagnostic::of_file(&name, message).help("is this the right file?").into());
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text),
+        Err(error) => Err(not_utf8(&name, &error).into()),
+    }
+}
+
+/// Checks a text; `name` is what errors call it.
+pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+    let source = Arc::new(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(text)));
+    let root = raw::read(&source)?;
+    check::check(&source, root)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
+    let cannot = |reason: &str| Diagnostic::of_file(name, format!("cannot read the configuration: {reason}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => cannot("no such file").help("name the file that holds it"),
+        io::ErrorKind::PermissionDenied => cannot("permission denied").help("run as root, or make the file readable"),
+        io::ErrorKind::IsADirectory => cannot("is a directory").help("name the file that holds it"),
+        _ => cannot(&error.to_string()).help("name a file that can be read"),
+    }
+}
+
+fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let at = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let message = format!("not UTF-8: byte 0x{:02x}", error.as_bytes()[at]);
+    Diagnostic::error(&Arc::new(Source::new(name, &text)), at..at, message).help("save the file as UTF-8")
+}
+
+/// A valid configuration. Two are equal if they mean the same, wherever in the file it stands.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to attach, sorted; at least one, at most `abi::MAX_INTERFACES`.
+    pub interfaces: Vec<String>,
+    /// The key of the flow hash.
+    pub hash_key: HashKey,
+    /// Who answers ARP for VIPs.
+    pub announce: Announce,
+    /// MACs that are ours besides the interfaces', sorted; at most three.
+    pub macs: Vec<[u8; 6]>,
+    /// What happens to TCP flags that no stack sends.
+    pub bad_flags: BadFlags,
+    /// Where the sources of outer headers come from.
+    pub tunnel_source: TunnelSource,
+    /// By name; at least one.
+    pub services: BTreeMap<String, Service>,
+    /// What is allowed and probably not meant, in file order.
+    pub warnings: Vec<Diagnostic>,
+    /// Where things stand, for [`check_host`].
+    spans: Spans,
+}
+
+impl Config {
+    /// A hash of what the configuration means, the same on every machine and for every order of lines; the names of
+    /// interfaces are part of it.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        // Writing into a hash cannot fail.
+        let _ = self.write_meaning(&mut hash);
+        hash.0
+    }
+
+    /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
+    /// changes every fingerprint.
+    fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
+        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, services, warnings: _, spans: _ } =
+            self;
+        writeln!(to, "weir 1\ninterface {}\nhash_key {:02x?}", interfaces.join(" "), hash_key.bytes)?;
+        writeln!(to, "announce {announce}\nmacs {macs:02x?}\nbad_flags {bad_flags}")?;
+        for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
+            writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
+        }
+        for Service { name, vips, backends, forward, hash, syn, slots } in services.values() {
+            writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
+            vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
+            backends.iter().try_for_each(|backend| writeln!(to, "backend {}*{}", backend.address, backend.weight))?;
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        let meaning = |config: &Config| {
+            let mut text = String::new();
+            config.write_meaning(&mut text).map(|()| text)
+        };
+        meaning(self) == meaning(other)
+    }
+}
+
+impl Eq for Config {}
+
+/// FNV-1a, 64 bits: the standard library's hashes are free to change between versions.
+struct Fnv(u64);
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        Ok(())
+    }
+}
+
+/// The key of the flow hash. Siblings must share it; who knows it can aim at one backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HashKey {
+    /// The key.
+    pub bytes: [u8; 16],
+    /// It is the one that everybody knows.
+    pub public_default: bool,
+}
+
+impl HashKey {
+    /// What is used where the file gives none.
+    pub const PUBLIC: [u8; 16] = *b"weir-public-key!";
+}
+
+impl From<[u8; 16]> for HashKey {
+    fn from(bytes: [u8; 16]) -> Self {
+        HashKey { bytes, public_default: bytes == Self::PUBLIC }
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.public_default { "HashKey(public)" } else { "HashKey(secret)" })
+    }
+}
+
+/// An enum whose variants are words of the file.
+trait Word: Copy + 'static {
+    /// Every variant with its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The variant of a word.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Word for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant)),+];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($name::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
+words! {
+    /// Who answers ARP and neighbour solicitations for VIPs.
+    Announce {
+        /// The driver, from the start.
+        Arp = "arp",
+        /// The driver, once `weir announce on` says so: for keepalived.
+        Manual = "manual",
+        /// Nobody: routing brings the traffic.
+        None = "none",
+    }
+}
+
+words! {
+    /// What happens to TCP packets with flags that no stack sends.
+    BadFlags {
+        /// Dropped and counted.
+        Drop = "drop",
+        /// Forwarded.
+        Pass = "pass",
+    }
+}
+
+words! {
+    /// How packets reach the backends of a service.
+    Forward {
+        /// The MACs are rewritten: the backend is on the same link.
+        L2 = "l2",
+        /// In a tunnel, its outer family that of the backend's address.
+        Ipip = "ipip",
+    }
+}
+
+words! {
+    /// What picks a slot.
+    Hash {
+        /// Addresses, ports and protocol.
+        Flow = "flow",
+        /// The source address alone: a client stays on one backend.
+        Source = "source",
+    }
+}
+
+words! {
+    /// What happens to SYNs with window 0 and no options.
+    Syn {
+        /// Not looked for.
+        Off = "off",
+        /// Counted and forwarded.
+        Count = "count",
+        /// Counted and dropped.
+        Drop = "drop",
+    }
+}
+
+words! {
+    /// Of a VIP.
+    Protocol {
+        /// TCP.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+    }
+}
+
+impl Protocol {
+    /// As IP headers name it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        }
+    }
+}
+
+/// Where the sources of outer headers come from; without one, the node's address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TunnelSource {
+    /// For backends with an IPv4 address.
+    pub v4: Option<Prefix<Ipv4Addr>>,
+    /// For backends with an IPv6 address; the length is at least 96.
+    pub v6: Option<Prefix<Ipv6Addr>>,
+}
+
+/// An address whose host bits are zero, and how many bits are not host bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Prefix<A> {
+    /// The first address.
+    pub address: A,
+    /// Bits.
+    pub length: u8,
+}
+
+impl<A: fmt::Display> fmt::Display for Prefix<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// Backends, and the VIPs that are spread over them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// At most 64 of `A-Z a-z 0-9 _ . -`.
+    pub name: String,
+    /// Sorted, at least one; no other service has any of them.
+    pub vips: Vec<Vip>,
+    /// Sorted by address, at least one, no address twice.
+    pub backends: Vec<Backend>,
+    /// How packets reach the backends.
+    pub forward: Forward,
+    /// What picks a slot.
+    pub hash: Hash,
+    /// What happens to the flood's signature.
+    pub syn: Syn,
+    /// The ring's size, a power of two.
+    pub slots: u32,
+}
+
+/// What clients connect to. Displayed and parsed as in the file: `192.0.2.10:80`, `[2001:db8::53]:53/udp`,
+/// `192.0.2.21:*`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Vip {
+    /// A unicast address.
+    pub address: IpAddr,
+    /// `None` is all ports, written `*`; never 0.
+    pub port: Option<u16>,
+    /// TCP unless written.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = match self.address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let port = self.port.map_or("*".to_owned(), |port| port.to_string());
+        let protocol = if self.protocol == Protocol::Udp { "/udp" } else { "" };
+        f.pad(&format!("{address}:{port}{protocol}"))
+    }
+}
+
+impl std::str::FromStr for Vip {
+    type Err = SyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        syntax::vip(text)
+    }
+}
+
+/// Where packets go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Backend {
+    /// A unicast address.
+    pub address: IpAddr,
+    /// Its share, 0 to `abi::MAX_WEIGHT`; 0 is drained.
+    pub weight: u16,
+}

@@ -1,0 +1,238 @@
+//! The file as it is written: keys and TOML types, each value with its place. What the values mean is not judged here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+
+use super::error::{Diagnostic, Source, Span, closest, quoted};
+
+/// Reads TOML. The first fault ends it: behind one, the rest is guesswork.
+pub fn read(source: &Arc<Source>) -> Result<Root, Diagnostic> {
+    let root = toml::Deserializer::parse(&source.text).and_then(Root::deserialize);
+    root.map_err(|error| diagnose(source, error))
+}
+
+/// Keys above the first table, with an example of each.
+pub const TOP_KEYS: &[(&str, &str)] = &[
+    ("interface", r#"interface = "eth0", or interface = ["eth0", "eth1"]"#),
+    ("slots", "slots = 65536"),
+    ("hash_key", r#"hash_key = "...", 32 hex digits as `openssl rand -hex 16` prints them"#),
+    ("announce", r#"announce = "arp""#),
+    ("macs", r#"macs = ["00:00:5e:00:01:0a"]"#),
+    ("bad_flags", r#"bad_flags = "drop""#),
+    ("tunnel_source", r#"tunnel_source = ["10.255.0.0/16", "2001:db8:ffff::/96"]"#),
+    ("service", r#"[service.web] with vip = "192.0.2.10:80" and backends = "10.0.0.11""#),
+];
+
+/// Keys of a service, with an example of each.
+pub const SERVICE_KEYS: &[(&str, &str)] = &[
+    ("vip", r#"vip = ["192.0.2.10:80", "192.0.2.10:443"]"#),
+    ("backends", r#"backends = ["10.0.0.11", "10.0.0.12"]"#),
+    ("forward", r#"forward = "l2""#),
+    ("hash", r#"hash = "flow""#),
+    ("syn", r#"syn = "count""#),
+    ("slots", "slots = 65536"),
+];
+
+/// What serde is told to expect where a [`Service`] stands.
+const TABLE_OF_A_SERVICE: &str = "the table of a service";
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    pub interface: Option<Strings>,
+    pub slots: Option<Spanned<Number>>,
+    pub hash_key: Option<Spanned<String>>,
+    pub announce: Option<Spanned<String>>,
+    pub macs: Option<Strings>,
+    pub bad_flags: Option<Spanned<String>>,
+    pub tunnel_source: Option<Strings>,
+    pub service: Option<Services>,
+}
+
+/// One `[service.NAME]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table of a service")]
+pub struct Service {
+    pub vip: Option<Strings>,
+    pub backends: Option<Strings>,
+    pub forward: Option<Spanned<String>>,
+    pub hash: Option<Spanned<String>>,
+    pub syn: Option<Spanned<String>>,
+    pub slots: Option<Spanned<Number>>,
+}
+
+/// A string or a list of strings. Not an untagged enum: those forget places and blur errors.
+pub struct Strings {
+    /// The whole value.
+    pub span: Span,
+    /// What it holds.
+    pub items: Vec<Spanned<String>>,
+}
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let span = value.span();
+        let items = match value.into_inner() {
+            OneOrMany::One(item) => vec![Spanned::new(span.clone(), item)],
+            OneOrMany::Many(items) => items,
+        };
+        Ok(Strings { span, items })
+    }
+}
+
+enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strings;
+        impl<'de> Visitor<'de> for Strings {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, item: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(item.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(OneOrMany::Many(items))
+            }
+        }
+        deserializer.deserialize_any(Strings)
+    }
+}
+
+/// A whole number, held to the range of `i64`: what lies outside is out of every range here.
+pub struct Number(pub i64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(i64::try_from(number).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_i128<E: Error>(self, number: i128) -> Result<Number, E> {
+                Ok(Number(if number < 0 { i64::MIN } else { i64::MAX }))
+            }
+
+            fn visit_u128<E: Error>(self, _: u128) -> Result<Number, E> {
+                Ok(Number(i64::MAX))
+            }
+        }
+        deserializer.deserialize_any(Whole)
+    }
+}
+
+/// The tables under `service`, each with its name.
+pub struct Services(pub Vec<(Spanned<String>, Service)>);
+
+impl<'de> Deserialize<'de> for Services {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tables;
+        impl<'de> Visitor<'de> for Tables {
+            type Value = Services;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("tables, one for each service")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut tables: A) -> Result<Services, A::Error> {
+                let mut services = Vec::new();
+                while let Some(service) = tables.next_entry()? {
+                    services.push(service);
+                }
+                Ok(Services(services))
+            }
+        }
+        deserializer.deserialize_map(Tables)
+    }
+}
+
+/// Says what TOML or serde found in the words of this file format.
+fn diagnose(source: &Arc<Source>, mut error: toml::de::Error) -> Diagnostic {
+    let span = error.span().unwrap_or(0..0);
+    let message = error.message().to_owned();
+    error.set_input(None);
+    let path = path(&error);
+    let here = quoted(source.slice(&span));
+    let at = |message: String| Diagnostic::error(source, span.clone(), message);
+    if message.starts_with("unknown field") {
+        unknown_key(source, span, path.as_deref())
+    } else if let Some((_, expected)) = message.strip_prefix("invalid type").and_then(|m| m.rsplit_once(", expected "))
+    {
+        let path = path.unwrap_or_default();
+        at(format!("{path}: wrong type, expected {expected}")).help(way_out(&path, expected))
+    } else if message == "duplicate key" {
+        at(format!("key {here} stands twice in its table")).help("remove one of the two")
+    } else if message.starts_with("string values must be quoted") {
+        at("not valid TOML: a string without quotes".to_owned()).help(format!("write {here}"))
+    } else if let Some(path) = path {
+        at(format!("{path}: {message}")).help(way_out(&path, ""))
+    } else {
+        at(format!("not valid TOML: {message}")).help("look for a missing quote, comma or bracket here or before")
+    }
+}
+
+/// The table or key an error lies in. Without its input, the error's text ends with a line that names it.
+fn path(error: &toml::de::Error) -> Option<String> {
+    let text = error.to_string();
+    let path = text.trim_end().rsplit_once("\nin `")?.1.strip_suffix('`')?;
+    Some(path.to_owned())
+}
+
+/// An example of the key that `path` ends with.
+fn way_out(path: &str, expected: &str) -> String {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    let keys = if path.contains('.') { SERVICE_KEYS } else { TOP_KEYS };
+    match keys.iter().find(|(name, _)| *name == key) {
+        Some((name, _)) if expected == TABLE_OF_A_SERVICE => format!("{name} belongs under [service.NAME]"),
+        Some((_, example)) => format!("for example {example}"),
+        None => "a service is a table, headed [service.NAME]".to_owned(),
+    }
+}
+
+fn unknown_key(source: &Arc<Source>, span: Span, table: Option<&str>) -> Diagnostic {
+    let key = source.slice(&span).trim_matches(['"', '\'']);
+    let (here, elsewhere, other_place) = match table {
+        None => (TOP_KEYS, SERVICE_KEYS, "under [service.NAME]"),
+        Some(_) => (SERVICE_KEYS, TOP_KEYS, "at the top, before the first table"),
+    };
+    let names = || here.iter().map(|(name, _)| *name);
+    let list = names().collect::<Vec<_>>().join(", ");
+    let help = if let Some(close) = closest(key, names()) {
+        format!("did you mean {close}? Keys here are {list}")
+    } else if elsewhere.iter().any(|(name, _)| *name == key) {
+        format!("{key} belongs {other_place}; keys here are {list}")
+    } else {
+        format!("keys here are {list}")
+    };
+    let place = table.map(|table| format!(" in {table}")).unwrap_or_default();
+    Diagnostic::error(source, span, format!("unknown key {}{place}", quoted(key))).help(help)
+}
