@@ -1,1 +1,5 @@
-//! lb-userspace
+//! The agent and command line of Weir, as a library.
+
+pub mod links;
+mod netlink;
+pub mod next_hops;
