@@ -183,6 +183,7 @@ fn pick(links: Vec<Link>, name: &str) -> Result<Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netlink_packet_route::link::{InfoKind, VlanProtocol};
 
     fn link(name: &str) -> Link {
         Link {
@@ -215,6 +216,30 @@ mod tests {
     fn loopback_is_always_there() {
         let lo = find("lo").unwrap();
         assert_eq!((lo.index, lo.ethernet, lo.mac, lo.vlan), (1, false, [0; 6], None));
+    }
+
+    fn vlan(id: u16, protocol: VlanProtocol) -> Vec<LinkAttribute> {
+        let data = InfoData::Vlan(vec![InfoVlan::Protocol(protocol), InfoVlan::Id(id)]);
+        vec![
+            LinkAttribute::Link(2),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)]),
+        ]
+    }
+
+    #[test]
+    fn a_vlan_is_read_with_its_parent() {
+        let plain = read_vlan(&vlan(100, VlanProtocol::Ieee8021Q));
+        assert_eq!(plain, Some(Vlan { parent: 2, id: 100, protocol: 0x8100 }));
+        let outer = read_vlan(&vlan(200, VlanProtocol::Ieee8021Ad));
+        assert_eq!(outer, Some(Vlan { parent: 2, id: 200, protocol: 0x88a8 }));
+    }
+
+    #[test]
+    fn a_link_below_alone_makes_no_vlan_nor_does_one_elsewhere() {
+        assert_eq!(read_vlan(&[LinkAttribute::Link(2)]), None);
+        let mut elsewhere = vlan(100, VlanProtocol::Ieee8021Q);
+        elsewhere.push(LinkAttribute::LinkNetNsId(0));
+        assert_eq!(read_vlan(&elsewhere), None);
     }
 
     #[test]

@@ -79,6 +79,8 @@ enum State {
 struct Entry {
     /// Kept while the kernel asks again: only a failure takes it away.
     mac: Option<[u8; 6]>,
+    /// The MAC that a failure without a question before took away, if the last one was such.
+    taken: Option<[u8; 6]>,
     state: State,
     due: Option<Instant>,
     /// When in each refresh period it is this one's turn.
@@ -141,17 +143,25 @@ impl Table {
     /// What the kernel says of one neighbour; those that no backend lies behind are ignored.
     pub fn neighbour(&mut self, hop: Hop, said: Said, now: Instant) {
         let Some(entry) = self.hops.get_mut(&hop) else { return };
+        // Who deletes an entry by hand makes the kernel say that it failed and, right after, that it is gone. That says
+        // nothing about the neighbour.
+        let deleted = said == Said::Gone && entry.state == State::Failed && entry.taken.is_some();
         let mac = match said {
             Said::Fresh(mac) | Said::Stale(mac) => Some(mac),
             Said::Failed => None,
+            Said::Gone if deleted => entry.taken,
             Said::Asking | Said::Gone => entry.mac,
         };
+        if said == Said::Failed && entry.state != State::Failed {
+            entry.taken = entry.mac.filter(|_| entry.state != State::Asking);
+        }
         if entry.mac != mac {
             entry.mac = mac;
             self.dirty.extend(&entry.backends);
         }
         let phase = entry.phase;
         match (said, entry.state) {
+            (Said::Gone, State::Failed) if deleted => self.enter(hop, State::Absent, Some(now)),
             (Said::Fresh(_), _) => self.enter(hop, State::Fresh, None),
             (Said::Stale(_), State::Stale) | (Said::Asking, State::Asking) => {}
             (Said::Stale(_), _) => self.enter(hop, State::Stale, Some(now + phase)),
@@ -249,7 +259,7 @@ impl Table {
         let turn = self.entries_made.wrapping_mul(0x9e37_79b9);
         self.entries_made = self.entries_made.wrapping_add(1);
         let phase = REFRESH.mul_f64(f64::from(turn) / 2f64.powi(32));
-        self.hops.insert(hop, Entry { mac: None, state: State::Absent, due: None, phase, backends });
+        self.hops.insert(hop, Entry { mac: None, taken: None, state: State::Absent, due: None, phase, backends });
         self.enter(hop, State::Absent, Some(now));
     }
 
@@ -401,9 +411,34 @@ mod tests {
         assert_eq!(table.take_changes(), [(backend(1), resolving(backend(1)))]);
         assert_eq!(table.wake(), Some(now + RETRY));
         assert_eq!(table.kicks(now), []);
-        table.neighbour(hop(backend(1)), Said::Gone, now);
-        assert_eq!(table.wake(), Some(now + RETRY), "the kernel sweeping it away changes nothing");
         assert_eq!(table.kicks(now + RETRY), [hop(backend(1))]);
+    }
+
+    #[test]
+    fn a_failed_entry_that_the_kernel_sweeps_away_waits_for_its_turn() {
+        let now = Instant::now();
+        let mut table = on_link(1, now);
+        table.kicks(now);
+        table.neighbour(hop(backend(1)), Said::Failed, now);
+        table.neighbour(hop(backend(1)), Said::Gone, now);
+        assert_eq!(table.kicks(now), []);
+        assert_eq!(table.wake(), Some(now + RETRY));
+    }
+
+    #[test]
+    fn an_entry_deleted_by_hand_is_asked_for_at_once_and_keeps_its_mac_meanwhile() {
+        let now = Instant::now();
+        let mut table = on_link(1, now);
+        table.neighbour(hop(backend(1)), Said::Fresh(A), now);
+        table.take_changes();
+        table.neighbour(hop(backend(1)), Said::Failed, now);
+        table.neighbour(hop(backend(1)), Said::Gone, now);
+        assert_eq!(table.take_changes(), []);
+        assert_eq!(table.kicks(now), [hop(backend(1))]);
+        table.neighbour(hop(backend(1)), Said::Failed, now);
+        assert_eq!(table.take_changes(), [(backend(1), resolving(backend(1)))]);
+        table.neighbour(hop(backend(1)), Said::Gone, now);
+        assert_eq!(table.take_changes(), [], "this time it was asked and did not answer");
     }
 
     #[test]
