@@ -1,2 +1,16 @@
-//! lb-userspace
+//! The agent and command line of Weir, as a library.
+//!
+//! Use statements point one way along this chain: cli -> config -> plan -> datapath -> stats -> agent.
+
+pub mod agent;
+pub mod announce;
+pub mod cli;
 pub mod config;
+pub mod datapath;
+pub mod explain;
+pub mod links;
+mod netlink;
+pub mod next_hops;
+pub mod plan;
+pub mod show;
+pub mod stats;

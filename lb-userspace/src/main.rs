@@ -1,2 +1,204 @@
-//! weir
-fn main() {}
+//! The binary `weir`: what was typed, done, and how it ended.
+
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use lb_userspace::{
+    agent,
+    cli::{self, Cli, Command, Log, Output, Switch},
+    config::{self, ConfigError},
+    datapath::{self, Access, Datapath, Pins},
+    explain::{self, Question},
+    links::{self, Mode},
+    show::{self, Columns},
+    stats::Stats,
+};
+use serde_json::json;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error, cli.output);
+            ExitCode::from(if error.is::<ConfigError>() { 3 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let pins = Pins::new(&cli.pins);
+    match &cli.command {
+        Command::Run(options) => run_agent(&pins, options),
+        Command::Check { file } => check(file, cli.output),
+        Command::Status => status(&pins, cli.output),
+        Command::Ls { service, stats, rate } => list(&pins, cli.output, service.as_deref(), *stats, *rate),
+        Command::Stats { per_cpu, watch } => stats(&pins, cli.output, *per_cpu, *watch),
+        Command::Explain { source, vip } => {
+            let question = Question { source: *source, vip: vip.address, udp: vip.udp };
+            let answer = explain::explain(&open(&pins)?, question)?;
+            print(cli.output, || show::explain_text(&question, &answer), || show::json_text(&answer))
+        }
+        Command::Announce { state } => announce(&pins, *state == Switch::On),
+        Command::Detach => {
+            for interface in datapath::detach(&pins)? {
+                println!("{interface}: detached");
+            }
+            Ok(())
+        }
+        Command::Backend(_) | Command::Demo => anyhow::bail!("not built yet"),
+    }
+}
+
+fn open(pins: &Pins) -> Result<Datapath> {
+    Datapath::open(pins, Access::Read)
+}
+
+/// Prints one of two forms. A reader that has gone away is no error.
+fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> String) -> Result<()> {
+    use std::io::Write;
+    let out = if output == Output::Json { json() } else { text() };
+    match writeln!(std::io::stdout(), "{out}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
+    log_to(options.log)?;
+    let mode = options.mode.map(mode);
+    let options = agent::Options { config: options.config.clone(), mode, detach_on_exit: options.detach_on_exit };
+    runtime()?.block_on(agent::run(pins, &options))
+}
+
+fn mode(mode: cli::Mode) -> Mode {
+    match mode {
+        cli::Mode::Native => Mode::Native,
+        cli::Mode::Generic => Mode::Generic,
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Logs what this program and, through aya-log, the datapath have to say; `WEIR_LOG=debug` for more.
+fn log_to(log: Log) -> Result<()> {
+    let filter = EnvFilter::builder().with_env_var("WEIR_LOG").with_default_directive(tracing::Level::INFO.into());
+    let registry = tracing_subscriber::registry().with(filter.from_env_lossy());
+    match log {
+        Log::Terminal => {
+            let terminal = std::io::stderr().is_terminal();
+            registry
+                .with(
+                    tracing_subscriber::fmt::layer()
+                        .with_writer(std::io::stderr)
+                        .with_target(false)
+                        .with_ansi(terminal),
+                )
+                .init();
+        }
+        Log::Journald => registry.with(tracing_journald::layer().context("cannot reach the journal")?).init(),
+    }
+    Ok(())
+}
+
+fn check(file: &std::path::Path, output: Output) -> Result<()> {
+    let config = config::load(file)?;
+    let color = std::io::stderr().is_terminal();
+    if output == Output::Text {
+        for warning in &config.warnings {
+            eprintln!("{}", warning.render(color));
+        }
+    }
+    let text = || format!("{}: valid, {} services", file.display(), config.services.len());
+    let warnings: Vec<_> = config.warnings.iter().map(config::Diagnostic::to_json).collect();
+    let json = json!({ "valid": true, "services": config.services.len(), "warnings": warnings });
+    print(output, text, || show::json_text(json))
+}
+
+fn status(pins: &Pins, output: Output) -> Result<()> {
+    let datapath = open(pins)?;
+    let description = datapath.description()?;
+    let stats = Stats::read(&datapath, &description)?;
+    let place = pins.root().display().to_string();
+    let status = show::status(&datapath, &description, &stats, &links::list()?, pins.holder(), place);
+    print(output, || show::status_text(&status), || show::json_text(&status))
+}
+
+fn list(pins: &Pins, output: Output, only: Option<&str>, with_stats: bool, with_rate: bool) -> Result<()> {
+    let datapath = open(pins)?;
+    let description = datapath.description()?;
+    if let Some(only) = only {
+        let names: Vec<_> = description.services.iter().map(|service| service.name.as_str()).collect();
+        ensure!(names.contains(&only), "service {only:?}: no such service (have: {})", names.join(", "));
+    }
+    let columns = match (with_stats, with_rate) {
+        (true, _) => Columns::Stats,
+        (_, true) => Columns::Rate,
+        _ => Columns::Plain,
+    };
+    let stats = match columns {
+        Columns::Plain => None,
+        Columns::Stats => Some(Stats::read(&datapath, &description)?),
+        Columns::Rate => {
+            let before = Stats::read(&datapath, &description)?;
+            std::thread::sleep(Duration::from_secs(1));
+            Some(Stats::read(&datapath, &description)?.since(&before))
+        }
+    };
+    let listed = show::list(&datapath, &description, stats, only);
+    print(output, || show::list_text(&listed, columns), || show::json_text(json!({ "services": listed })))
+}
+
+fn stats(pins: &Pins, output: Output, per_cpu: bool, watch: Option<u64>) -> Result<()> {
+    loop {
+        // Opened anew each time: a restart of the agent replaces the tables.
+        let datapath = open(pins)?;
+        let stats = Stats::read(&datapath, &datapath.description()?)?;
+        if watch.is_some() && output == Output::Text && std::io::stdout().is_terminal() {
+            print!("\x1b[2J\x1b[H");
+        }
+        print(output, || show::stats_text(&stats, per_cpu), || show::json_text(&stats))?;
+        let Some(seconds) = watch else { return Ok(()) };
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn announce(pins: &Pins, on: bool) -> Result<()> {
+    let datapath = Datapath::open(pins, Access::Write)?;
+    let description = datapath.description()?;
+    ensure!(
+        !on || description.announce != "none",
+        "announce = \"none\" in the running configuration: set \"arp\" or \"manual\" there first"
+    );
+    datapath.set_announce(on);
+    if on {
+        let links = links::list()?;
+        let vips = description.vip_addresses()?;
+        for entry in datapath.interfaces() {
+            let Some(link) = links.iter().find(|link| link.index == entry.index) else { continue };
+            runtime()?.block_on(lb_userspace::announce::announce(link, &vips))?;
+        }
+    }
+    println!("VIPs are {}announced", if on { "" } else { "no longer " });
+    Ok(())
+}
+
+/// Prints an error: a configuration's in full, others on one line.
+fn report(error: &anyhow::Error, output: Output) {
+    let config = error.downcast_ref::<ConfigError>();
+    match (output, config) {
+        (Output::Json, Some(config)) => {
+            eprintln!(
+                "{}",
+                show::json_text(json!({ "error": "invalid configuration", "diagnostics": config.to_json() }))
+            );
+        }
+        (Output::Json, None) => eprintln!("{}", show::json_text(json!({ "error": format!("{error:#}") }))),
+        (Output::Text, Some(config)) => eprintln!("{}", config.render(std::io::stderr().is_terminal())),
+        (Output::Text, None) => eprintln!("weir: {error:#}"),
+    }
+}

@@ -1,17 +1,16 @@
 //! From a configuration to the tables of the kernel: pure, and the same on every node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lb_common::{
     abi::{self, Address, Encapsulation, Match, Service, Settings, Slot},
     hash,
     place::place,
     ring::{Member, Ring, identity},
-    wire::{PROTOCOL_TCP, PROTOCOL_UDP},
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +42,7 @@ pub struct Description {
     /// Hash of the configuration's meaning: equal on siblings that agree.
     pub configuration: String,
     /// How VIPs are announced.
-    pub announce: config::Announce,
+    pub announce: String,
     /// The hash key is the one that everybody knows.
     pub public_hash_key: bool,
     /// The interfaces, by their numbers.
@@ -52,17 +51,29 @@ pub struct Description {
     pub services: Vec<DescribedService>,
 }
 
+impl Description {
+    /// Every address that is a VIP, once.
+    pub fn vip_addresses(&self) -> Result<Vec<IpAddr>> {
+        let vips = self.services.iter().flat_map(|service| &service.vips);
+        let parse = |vip: &DescribedVip| {
+            let parsed: Result<Vip, _> = vip.vip.parse();
+            parsed.map(|parsed| parsed.address).map_err(|_| anyhow!("vip {:?} in the tables: none", vip.vip))
+        };
+        Ok(vips.map(parse).collect::<Result<BTreeSet<_>>>()?.into_iter().collect())
+    }
+}
+
 /// One service.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DescribedService {
     /// Its name in the configuration.
     pub name: String,
     /// How packets reach its backends.
-    pub forward: Forward,
+    pub forward: String,
     /// What is hashed.
-    pub hash: Hash,
+    pub hash: String,
     /// What happens to SYNs with window 0 and no options.
-    pub syn: Syn,
+    pub syn: String,
     /// Size of the ring.
     pub slots: u32,
     /// Its VIP entries.
@@ -75,7 +86,7 @@ pub struct DescribedService {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DescribedVip {
     /// As written: address, port or `*`, `/udp`.
-    pub vip: Vip,
+    pub vip: String,
     /// Which entry of VIP_COUNTS.
     pub id: u16,
 }
@@ -134,7 +145,7 @@ pub fn plan(config: &Config, node: NodeAddresses) -> Result<Tables> {
     let built = rings.build();
     for (ring, service) in &mut described {
         for backend in &mut service.backends {
-            backend.owned = built[*ring as usize].owned(backend.id);
+            backend.owned = built[*ring as usize].owned(backend.id) as u32;
         }
     }
     let backends = backend_entries(&ids);
@@ -148,7 +159,7 @@ pub fn plan(config: &Config, node: NodeAddresses) -> Result<Tables> {
         description: Description {
             weir: env!("CARGO_PKG_VERSION").into(),
             configuration: format!("{:016x}", config.fingerprint()),
-            announce: config.announce,
+            announce: config.announce.to_string(),
             public_hash_key: config.hash_key.public_default,
             interfaces: config.interfaces.clone(),
             services: described.into_iter().map(|(_, service)| service).collect(),
@@ -233,19 +244,12 @@ fn version(address: IpAddr) -> u32 {
     if address.is_ipv4() { 4 } else { 6 }
 }
 
-fn protocol(vip: &Vip) -> u8 {
-    match vip.protocol {
-        Protocol::Tcp => PROTOCOL_TCP,
-        Protocol::Udp => PROTOCOL_UDP,
-    }
-}
-
 /// The entry of a VIP.
 fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
     let version = version(vip.address);
     let matches = match vip.port {
-        Some(port) => Match::port(version, protocol(vip), port.to_be()),
-        None => Match::all_ports(version, protocol(vip)),
+        Some(port) => Match::port(version, vip.protocol.number(), port.to_be()),
+        None => Match::all_ports(version, vip.protocol.number()),
     };
     let hash = if service.hash == Hash::Source { Service::HASH_SOURCE } else { 0 };
     let syn = match service.syn {
@@ -272,7 +276,8 @@ fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) ->
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         flags |= if vip.protocol == Protocol::Tcp { Service::ALL_TCP } else { Service::ALL_UDP };
     }
-    let mut entry = Service { address: address.into(), matches: Match::address(version(address)), ..Service::default() };
+    let mut entry =
+        Service { address: address.into(), matches: Match::address(version(address)), ..Service::default() };
     let udp: Vec<_> = vips.iter().filter(|(vip, _)| vip.protocol == Protocol::Udp).map(|(_, entry)| entry).collect();
     let placement = |entry: &Service| (entry.ring, entry.ring_mask, entry.flags & Service::HASH_SOURCE);
     if let Some(first) = udp.first()
@@ -291,19 +296,26 @@ fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[abi::Ba
         flags: if config.bad_flags == BadFlags::Pass { Settings::PASS_BAD_FLAGS } else { 0 },
         ..Settings::default()
     };
-    let uses = |encapsulation: Encapsulation| backends.iter().any(|backend| backend.encapsulation == encapsulation as u8);
-    if let Some((address, prefix)) = config.tunnel_source.v4 {
-        settings.tunnel_source4 = Address::from(address).0[3];
-        settings.tunnel_vary4 = host_bits(prefix);
+    let uses =
+        |encapsulation: Encapsulation| backends.iter().any(|backend| backend.encapsulation == encapsulation as u8);
+    if let Some(prefix) = config.tunnel_source.v4 {
+        settings.tunnel_source4 = Address::from(prefix.address).0[3];
+        settings.tunnel_vary4 = host_bits(prefix.length);
     } else if uses(Encapsulation::Ip4) {
-        ensure!(node.v4.is_some(), "tunnels to IPv4 backends need a source: give the interface an IPv4 address, or set tunnel_source");
+        ensure!(
+            node.v4.is_some(),
+            "tunnels to IPv4 backends need a source: give the interface an IPv4 address, or set tunnel_source"
+        );
         settings.tunnel_source4 = node.v4.map_or(0, |address| Address::from(address).0[3]);
     }
-    if let Some((address, prefix)) = config.tunnel_source.v6 {
-        settings.tunnel_source6 = address.into();
-        settings.tunnel_vary6 = host_bits(prefix - 96);
+    if let Some(prefix) = config.tunnel_source.v6 {
+        settings.tunnel_source6 = prefix.address.into();
+        settings.tunnel_vary6 = host_bits(prefix.length - 96);
     } else if uses(Encapsulation::Ip6) {
-        ensure!(node.v6.is_some(), "tunnels to IPv6 backends need a source: give the interface an IPv6 address, or set tunnel_source");
+        ensure!(
+            node.v6.is_some(),
+            "tunnels to IPv6 backends need a source: give the interface an IPv6 address, or set tunnel_source"
+        );
         settings.tunnel_source6 = node.v6.map(Address::from).unwrap_or_default();
     }
     Ok(settings)
@@ -318,11 +330,11 @@ fn describe(service: &config::Service, members: &[Member], first_id: u16) -> Des
     let backends = service.backends.iter().zip(members);
     DescribedService {
         name: service.name.clone(),
-        forward: service.forward,
-        hash: service.hash,
-        syn: service.syn,
+        forward: service.forward.to_string(),
+        hash: service.hash.to_string(),
+        syn: service.syn.to_string(),
         slots: service.slots,
-        vips: service.vips.iter().zip(first_id..).map(|(vip, id)| DescribedVip { vip: vip.clone(), id }).collect(),
+        vips: service.vips.iter().zip(first_id..).map(|(vip, id)| DescribedVip { vip: vip.to_string(), id }).collect(),
         backends: backends
             .map(|(backend, member)| DescribedBackend {
                 address: backend.address,

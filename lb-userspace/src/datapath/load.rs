@@ -1,6 +1,6 @@
 //! Loading the programs beside what runs, then attaching them: by a link update where a link is pinned, else by a new link.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
@@ -12,7 +12,11 @@ use aya::{
 };
 use lb_common::abi::Interface;
 
-use super::{Access, Datapath, Pins, objects::BALANCER_OBJECT, requirements::{FRAGS_KERNEL, Kernel}};
+use super::{
+    Access, Datapath, Pins,
+    objects::BALANCER_OBJECT,
+    requirements::{FRAGS_KERNEL, Kernel},
+};
 use crate::{links::Mode, plan::Tables};
 
 /// An interface to attach to: its name and what goes into its entry.
@@ -129,8 +133,17 @@ impl Loaded {
 
 /// The maps that all programs of an instance share, which therefore are pinned.
 const SHARED: [&str; 11] = [
-    "ACTIVE", "SETTINGS", "SERVICES", "RINGS", "BACKENDS", "INTERFACES", "DESCRIPTION", "VERDICTS", "VIP_COUNTS",
-    "BACKEND_COUNTS", "AYA_LOGS",
+    "ACTIVE",
+    "SETTINGS",
+    "SERVICES",
+    "RINGS",
+    "BACKENDS",
+    "INTERFACES",
+    "DESCRIPTION",
+    "VERDICTS",
+    "VIP_COUNTS",
+    "BACKEND_COUNTS",
+    "AYA_LOGS",
 ];
 
 fn load_object(pins: &Pins, tables: &Tables, interface: u32) -> Result<Ebpf> {
@@ -147,7 +160,8 @@ fn load_object(pins: &Pins, tables: &Tables, interface: u32) -> Result<Ebpf> {
 }
 
 fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program: &mut Xdp = object.program_mut(name).ok_or_else(|| anyhow!("no program {name} in the object"))?.try_into()?;
+    let program: &mut Xdp =
+        object.program_mut(name).ok_or_else(|| anyhow!("no program {name} in the object"))?.try_into()?;
     program.load().map_err(|error| describe_load(anyhow::Error::from(error).context(format!("program {name}"))))?;
     Ok(program)
 }
@@ -156,9 +170,12 @@ fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 fn describe_load(error: anyhow::Error) -> anyhow::Error {
     if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref::<ProgramError>() {
         let log = verifier_log.to_string();
-        let last = log.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with("processed ")).unwrap_or("no log");
+        let last =
+            log.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with("processed ")).unwrap_or("no log");
         return match io_error.raw_os_error() {
-            Some(libc::EPERM) => anyhow!("the kernel does not let this process load programs: run as root ({io_error})"),
+            Some(libc::EPERM) => {
+                anyhow!("the kernel does not let this process load programs: run as root ({io_error})")
+            }
             _ => anyhow!("the kernel's verifier refused the program ({io_error}): {}", last.trim()),
         };
     }
@@ -215,7 +232,9 @@ fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<M
     if let Some(link) = pinned_link(pins, interface)? {
         let running = interface.xdp.map(|xdp| xdp.mode).unwrap_or(Mode::Native);
         if mode.is_none_or(|wanted| wanted == running) {
-            let id = program.attach_to_link(link).with_context(|| format!("interface {name:?}: cannot replace the program"))?;
+            let id = program
+                .attach_to_link(link)
+                .with_context(|| format!("interface {name:?}: cannot replace the program"))?;
             // Dropping the link is no harm: it is pinned.
             drop(program.take_link(id)?);
             return Ok(Attached { mode: running, link: None });
@@ -234,8 +253,9 @@ fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<M
         match program.attach_to_if_index(interface.entry.index, flags) {
             Ok(id) => {
                 let link = program.take_link(id)?;
-                let link = FdLink::try_from(link)
-                    .map_err(|_| anyhow!("interface {name:?}: this kernel has no links for XDP programs (5.9 and newer have)"))?;
+                let link = FdLink::try_from(link).map_err(|_| {
+                    anyhow!("interface {name:?}: this kernel has no links for XDP programs (5.9 and newer have)")
+                })?;
                 return Ok(Attached { mode: *mode, link: Some(link) });
             }
             Err(error) => {
@@ -272,7 +292,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
 /// Puts the program that ran before back behind its link.
 fn set_back(pins: &Pins, interface: &Attachment) -> Result<()> {
     let path = pins.programs().join(&interface.name);
-    let mut program = Xdp::from_pin(&path, Default::default())?;
+    let mut program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)?;
     let link = pinned_link(pins, interface)?.context("its link is gone")?;
     let id = program.attach_to_link(link)?;
     drop(program.take_link(id)?);

@@ -34,7 +34,11 @@ impl<T: Abi> Mapped<T> {
         let element = info.value_size() as usize;
         let fault = |source: io::Error| MapError::IoError(source);
         if element != size_of::<T>() {
-            let reason = format!("map {}: elements of {element} bytes, not {}", info.name_as_str().unwrap_or("?"), size_of::<T>());
+            let reason = format!(
+                "map {}: elements of {element} bytes, not {}",
+                info.name_as_str().unwrap_or("?"),
+                size_of::<T>()
+            );
             return Err(fault(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
         let entries = info.max_entries();

@@ -15,19 +15,20 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, MAX_INTERFACES, NextHop, Page,
-        SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, NO_BACKEND,
+        ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, MAX_INTERFACES, Match, NO_BACKEND,
+        NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts,
     },
+    ring,
     verdict::Verdict,
 };
 
+use self::mapped::Mapped;
 pub use self::{
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, Lock, Pins},
 };
-use self::mapped::Mapped;
 use crate::plan::{Description, Tables};
 
 /// The tables of a running instance.
@@ -165,6 +166,18 @@ impl Datapath {
         self.settings.get(self.half())
     }
 
+    /// A slot in the ring of a VIP entry.
+    pub fn slot(&self, vip: u16, slot: u32) -> Option<Slot> {
+        let base = self.half() * SERVICE_POSITIONS;
+        let entries = (base..base + SERVICE_POSITIONS).map(|position| self.services.get(position));
+        let service = entries.into_iter().find(|entry| {
+            let kind = entry.matches.0 >> 24 & 0xf;
+            entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
+        })?;
+        let index = service.ring + (slot & service.ring_mask);
+        Some(ring::slot(self.rings.get(index / 2), index))
+    }
+
     /// An entry of the backends' table.
     pub fn backend(&self, id: u16) -> Backend {
         self.backends.get(id as u32)
@@ -224,7 +237,7 @@ impl Datapath {
     /// the decision and the frame as it would leave.
     pub fn explain(&self, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
         let path = self.pins.programs().join(load::EXPLAIN);
-        let program = Xdp::from_pin(&path, Default::default())
+        let program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)
             .with_context(|| format!("cannot open {}", path.display()))?;
         run_explain(&program, frame)
     }

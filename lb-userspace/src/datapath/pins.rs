@@ -101,6 +101,11 @@ impl Pins {
         }
     }
 
+    /// The process that has taken the instance, if one has.
+    pub fn holder(&self) -> Option<u32> {
+        lock_holder(fs::metadata(&self.root).ok()?.ino())
+    }
+
     /// Removes what a start that did not finish left behind.
     pub fn clear_next(&self) -> Result<()> {
         remove(&self.next_tables())?;
@@ -109,9 +114,7 @@ impl Pins {
 
     /// Puts what a start made in the place of what was in use.
     pub fn promote(&self) -> Result<()> {
-        for (next, current) in
-            [(self.next_tables(), self.tables()), (self.next_programs(), self.programs())]
-        {
+        for (next, current) in [(self.next_tables(), self.tables()), (self.next_programs(), self.programs())] {
             remove(&current)?;
             fs::rename(&next, &current)
                 .with_context(|| format!("cannot rename {} to {}", next.display(), current.display()))?;

@@ -1,0 +1,263 @@
+//! `weir run`: brings a configuration into the kernel and keeps its next hops true until stopped.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lb_common::abi::{self, mac_bits};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    announce,
+    config::{self, Announce, Config, ConfigError},
+    datapath::{self, Access, Attachment, Datapath, Events, Pins, Started, requirements},
+    links::{self, Link, Mode, mac_text},
+    next_hops::{NextHop, Resolver},
+    plan::{NodeAddresses, Tables, plan},
+};
+
+/// How long a start waits for next hops to be known: the first packets should find them.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What `weir run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// This mode or none.
+    pub mode: Option<Mode>,
+    /// Detach when stopped.
+    pub detach_on_exit: bool,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
+    // Listened for before anything is attached: a signal during the start is not lost.
+    let mut stop = Stop::listen()?;
+    let config = config::load(&options.config)?;
+    config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
+    let kernel = requirements::check()?;
+    kernel.lacks().iter().for_each(|lack| info!("{lack}"));
+    let links = links::list()?;
+    check_host(&config, &links)?;
+    let attached = attached_links(&config, &links)?;
+    pins.prepare()?;
+    let _lock = pins.lock()?;
+
+    let tables = plan(&config, node_addresses(&attached))?;
+    let mut resolver = Resolver::start(tables.addresses.clone()).await?;
+    let vips = vip_addresses(&config);
+    if config.announce == Announce::Arp {
+        refuse_conflicts(&attached, &vips).await?;
+    }
+    tokio::select! {
+        () = resolver.settle(SETTLE) => {}
+        () = stop.wait() => bail!("stopped before anything was attached"),
+    }
+    resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
+
+    let announce = match config.announce {
+        Announce::Arp => true,
+        Announce::None => false,
+        // As it was: a restart must not silence the master.
+        Announce::Manual => {
+            Datapath::open(pins, Access::Read).is_ok_and(|old| old.interfaces().iter().any(|i| i.announce != 0))
+        }
+    };
+    let interfaces = attached.iter().map(|link| attachment(&config, link, announce)).collect();
+    let loaded = datapath::load(pins, kernel, &tables, interfaces)?;
+    let next_hops = NextHops::new(&attached, &tables);
+    next_hops.apply(loaded.datapath(), &resolver.snapshot());
+    let Started { datapath, modes, events } = loaded.attach(options.mode)?;
+    for (link, mode) in attached.iter().zip(&modes) {
+        match mode {
+            Mode::Native => info!("interface {}: attached in native mode", link.name),
+            Mode::Generic => {
+                warn!("interface {}: attached in generic mode, which is much slower than native", link.name)
+            }
+        }
+    }
+    if announce {
+        for link in &attached {
+            announce::announce(link, &vips).await?;
+        }
+    }
+    info!("{} services, {} VIPs, {} backends", config.services.len(), vips.len(), tables.backends.len());
+
+    follow(&datapath, &next_hops, &mut resolver, events, &mut stop).await?;
+    if options.detach_on_exit {
+        datapath::detach(pins)?;
+        info!("stopped, detached");
+    } else {
+        info!("stopped; forwarding goes on with the last tables (weir detach ends it)");
+    }
+    Ok(())
+}
+
+/// The loop: next hops and datapath events, until told to stop.
+async fn follow(
+    datapath: &Datapath,
+    next_hops: &NextHops,
+    resolver: &mut Resolver,
+    events: Events,
+    stop: &mut Stop,
+) -> Result<()> {
+    // SAFETY: the logger owns the ring buffer's descriptor and keeps it, open and the same, until it is dropped.
+    let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    let mut events = events.map_err(|error| anyhow!("cannot wait for datapath events: {error}"))?;
+    loop {
+        tokio::select! {
+            changes = resolver.changed() => next_hops.apply(datapath, &changes),
+            ready = events.readable_mut() => {
+                let mut ready = ready?;
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+            () = stop.wait() => return Ok(()),
+        }
+    }
+}
+
+/// The signals that end the agent.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn check_host(config: &Config, links: &[Link]) -> Result<()> {
+    let names: Vec<_> = links.iter().map(|link| link.name.clone()).collect();
+    let addresses: Vec<_> = links.iter().flat_map(|link| link.addresses.clone()).collect();
+    let diagnostics = config::check_host(config, &names, &addresses);
+    if diagnostics.is_empty() { Ok(()) } else { Err(ConfigError::from(diagnostics).into()) }
+}
+
+/// The links of the configured interfaces, in its order, which must be up and of Ethernet.
+fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
+    let mut attached = Vec::new();
+    for name in &config.interfaces {
+        let link = links.iter().find(|link| link.name == *name).context("checked against the host before")?;
+        ensure!(link.ethernet, "interface {name:?}: not Ethernet, there are no MACs to forward by");
+        ensure!(link.up, "interface {name:?}: is down: ip link set dev {name} up");
+        if let Some(vlan) = link.vlan {
+            bail!(
+                "interface {name:?}: VLAN {} on another interface: name that one instead, tags are understood there",
+                vlan.id
+            );
+        }
+        attached.push(link.clone());
+    }
+    Ok(attached)
+}
+
+fn node_addresses(attached: &[Link]) -> NodeAddresses {
+    let mut node = NodeAddresses::default();
+    for address in attached.iter().flat_map(|link| &link.addresses) {
+        match address {
+            IpAddr::V4(address) => node.v4 = node.v4.or(Some(*address)),
+            IpAddr::V6(address) if address.is_unicast_link_local() => {}
+            IpAddr::V6(address) => node.v6 = node.v6.or(Some(*address)),
+        }
+    }
+    node
+}
+
+fn vip_addresses(config: &Config) -> Vec<IpAddr> {
+    let mut vips: Vec<_> =
+        config.services.values().flat_map(|service| service.vips.iter().map(|vip| vip.address)).collect();
+    vips.sort();
+    vips.dedup();
+    vips
+}
+
+async fn refuse_conflicts(attached: &[Link], vips: &[IpAddr]) -> Result<()> {
+    for link in attached {
+        let conflicts = announce::probe(link, vips).await?;
+        if let Some(first) = conflicts.first() {
+            let more = if conflicts.len() > 1 { format!(" ({} VIPs in all)", conflicts.len()) } else { String::new() };
+            bail!("{first}{more}");
+        }
+    }
+    Ok(())
+}
+
+fn attachment(config: &Config, link: &Link, announce: bool) -> Attachment {
+    let mut more_macs = [0; 3];
+    for (slot, mac) in more_macs.iter_mut().zip(&config.macs) {
+        *slot = mac_bits(*mac);
+    }
+    Attachment {
+        name: link.name.clone(),
+        entry: abi::Interface { mac: mac_bits(link.mac), more_macs, index: link.index, announce: announce.into() },
+        xdp: link.xdp,
+    }
+}
+
+/// Turns what is known of the way to a backend into entries of the tables.
+struct NextHops {
+    /// Numbers in INTERFACES by the kernel's index.
+    interfaces: BTreeMap<u32, u32>,
+    /// Numbers in BACKENDS by address.
+    ids: BTreeMap<IpAddr, Vec<u16>>,
+}
+
+impl NextHops {
+    fn new(attached: &[Link], tables: &Tables) -> Self {
+        let mut ids: BTreeMap<IpAddr, Vec<u16>> = BTreeMap::new();
+        for (id, address) in (0..).zip(&tables.addresses) {
+            ids.entry(*address).or_default().push(id);
+        }
+        NextHops { interfaces: attached.iter().map(|link| link.index).zip(0..).collect(), ids }
+    }
+
+    fn apply(&self, datapath: &Datapath, changes: &[(IpAddr, NextHop)]) {
+        for (backend, next_hop) in changes {
+            let (entry, interface, mtu) = self.entry(*backend, next_hop);
+            for id in self.ids.get(backend).into_iter().flatten() {
+                datapath.set_next_hop(*id, entry, interface, mtu);
+            }
+        }
+    }
+
+    fn entry(&self, backend: IpAddr, next_hop: &NextHop) -> (abi::NextHop, u32, u16) {
+        let unknown = (abi::NextHop::default(), 0, u16::MAX);
+        match next_hop {
+            NextHop::Local => (abi::NextHop(abi::NextHop::LOCAL), 0, u16::MAX),
+            NextHop::Unreachable { reason } => {
+                warn!("backend {backend}: {reason}");
+                unknown
+            }
+            NextHop::Resolving { via, .. } => {
+                debug!("backend {backend}: asking for the MAC of {via}");
+                unknown
+            }
+            NextHop::Known { interface, via, mac, mtu, .. } => match self.interfaces.get(interface) {
+                Some(number) => {
+                    debug!("backend {backend}: next hop {via} at {}", mac_text(*mac));
+                    (abi::NextHop::resolved(*mac), *number, *mtu)
+                }
+                None => {
+                    warn!(
+                        "backend {backend}: its next hop {via} is not on an interface that is attached: add it to `interface`"
+                    );
+                    unknown
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Text and JSON of the reading verbs. Reads nothing itself.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use lb_common::abi::NextHop;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    datapath::Datapath,
+    explain::{Answer, Question},
+    links::{Link, Mode, mac_text},
+    plan::{DescribedBackend, DescribedService, Description},
+    stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats},
+};
+
+/// Version of every JSON object that reading verbs print.
+pub const JSON_VERSION: u32 = 1;
+
+/// Puts the version in front of an object.
+pub fn json_text(value: impl Serialize) -> String {
+    let mut object = json!({ "version": JSON_VERSION });
+    if let (Some(object), Ok(serde_json::Value::Object(fields))) = (object.as_object_mut(), serde_json::to_value(value))
+    {
+        object.extend(fields);
+    }
+    format!("{object:#}")
+}
+
+/// What `weir ls` shows beside the services.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Columns {
+    /// Nothing.
+    Plain,
+    /// Packets and bytes.
+    Stats,
+    /// Packets and bytes a second.
+    Rate,
+}
+
+/// A service as `weir ls` lists it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    service: DescribedService,
+    next_hops: Vec<ListedNextHop>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<ServiceStats>,
+}
+
+/// Where the packets of a backend go.
+#[derive(Debug, Serialize)]
+pub struct ListedNextHop {
+    backend: String,
+    state: &'static str,
+    mac: Option<String>,
+    interface: Option<String>,
+}
+
+/// Joins what `weir ls` shows. `stats` are totals, or rates if the caller subtracted.
+pub fn list(datapath: &Datapath, description: &Description, stats: Option<Stats>, only: Option<&str>) -> Vec<Listed> {
+    let mut stats = stats.map(|stats| stats.services.into_iter());
+    let listed = description.services.iter().map(|service| Listed {
+        service: service.clone(),
+        next_hops: service.backends.iter().map(|backend| next_hop(datapath, description, backend)).collect(),
+        stats: stats.as_mut().and_then(Iterator::next),
+    });
+    listed.filter(|listed| only.is_none_or(|only| listed.service.name == only)).collect()
+}
+
+fn next_hop(datapath: &Datapath, description: &Description, backend: &DescribedBackend) -> ListedNextHop {
+    let entry = datapath.backend(backend.id);
+    let mac = entry.next_hop.mac();
+    let state = match mac {
+        _ if entry.next_hop.0 & NextHop::LOCAL != 0 => "local",
+        Some(_) => "resolved",
+        None => "unresolved",
+    };
+    let interface = mac.and_then(|_| description.interfaces.get(entry.interface as usize).cloned());
+    ListedNextHop { backend: backend.address.to_string(), state, mac: mac.map(mac_text), interface }
+}
+
+impl ListedNextHop {
+    fn text(&self) -> String {
+        match (&self.mac, &self.interface, self.state) {
+            (Some(mac), Some(interface), _) => format!("{mac} {interface}"),
+            (_, _, "local") => "this host".into(),
+            _ => "unresolved: packets are dropped (no_neighbour)".into(),
+        }
+    }
+}
+
+/// The table of `weir ls`, in the manner of `ipvsadm -Ln`.
+pub fn list_text(listed: &[Listed], columns: Columns) -> String {
+    let mut table = plain_table();
+    let numbers: &[&str] = match columns {
+        Columns::Plain => &[],
+        Columns::Stats => &["Packets", "Bytes"],
+        Columns::Rate => &["Packets/s", "Bytes/s"],
+    };
+    let header =
+        |first: [&'static str; 5]| first.into_iter().chain(numbers.iter().copied()).map(str::to_owned).collect();
+    let with = |mut row: Vec<String>, traffic: Option<Traffic>| {
+        row.extend(traffic.into_iter().flat_map(|traffic| [traffic.packets.to_string(), traffic.bytes.to_string()]));
+        row
+    };
+    row(&mut table, header(["Prot VIP", "Service", "Forward", "Hash", "SYN"]));
+    row(&mut table, header(["  -> Backend", "Weight", "Share", "Next hop", ""]));
+    for Listed { service, next_hops, stats } in listed {
+        for (index, vip) in service.vips.iter().enumerate() {
+            let (protocol, vip) = match vip.vip.strip_suffix("/udp") {
+                Some(vip) => ("UDP", vip),
+                None => ("TCP", vip.vip.as_str()),
+            };
+            let cells = [&format!("{protocol}  {vip}"), &service.name, &service.forward, &service.hash, &service.syn];
+            let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.vips[index]));
+            row(&mut table, with(cells.map(String::clone).to_vec(), traffic));
+        }
+        for (index, (backend, next_hop)) in service.backends.iter().zip(next_hops).enumerate() {
+            let share = 100.0 * f64::from(backend.owned) / f64::from(service.slots);
+            let cells = [
+                format!("  -> {}", backend.address),
+                backend.weight.to_string(),
+                format!("{share:.1} %"),
+                next_hop.text(),
+                String::new(),
+            ];
+            let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.backends[index]));
+            row(&mut table, with(cells.to_vec(), traffic));
+        }
+    }
+    for column in 5..5 + numbers.len() {
+        align_right(&mut table, column);
+    }
+    text(&table)
+}
+
+/// The table of `weir stats`.
+pub fn stats_text(stats: &Stats, per_cpu: bool) -> String {
+    let cpus = if per_cpu { stats.cpus() } else { 0 };
+    let columns = |first: &[&str]| {
+        let cpus = (0..cpus).map(|cpu| format!("cpu{cpu}"));
+        first.iter().map(|name| (*name).to_owned()).chain(cpus).collect::<Vec<_>>()
+    };
+    let cells = |first: Vec<String>, counts: &[u64]| {
+        first.into_iter().chain(counts.iter().take(cpus).map(u64::to_string)).collect::<Vec<_>>()
+    };
+    let numbers_from = |table: &mut Table, first: usize, last: usize| {
+        (first..last).for_each(|column| align_right(table, column));
+    };
+
+    let mut verdicts = plain_table();
+    row(&mut verdicts, columns(&["Verdict", "Action", "Packets"]));
+    for verdict in stats.verdicts.iter().filter(|verdict| verdict.packets != 0) {
+        let first = [verdict.verdict.into(), verdict.action.into(), verdict.packets.to_string()];
+        row(&mut verdicts, cells(first.to_vec(), &verdict.per_cpu));
+    }
+    row(&mut verdicts, vec!["all".into(), String::new(), stats.packets.to_string()]);
+    numbers_from(&mut verdicts, 2, 3 + cpus);
+
+    let mut services = plain_table();
+    row(
+        &mut services,
+        columns(&["Service", "VIP or backend", "Packets", "Bytes", "Dropped", "SYN window 0, no options"]),
+    );
+    for ServiceStats { service, vips, backends } in &stats.services {
+        for VipStats { vip, total, per_cpu } in vips {
+            let counts =
+                [total.packets, total.bytes, total.dropped, total.syn_zero_bare].map(|count| count.to_string());
+            row(&mut services, cells([vec![service.clone(), vip.clone()], counts.to_vec()].concat(), per_cpu));
+        }
+        for BackendStats { backend, packets, bytes, per_cpu } in backends {
+            let first = [service.clone(), format!("  -> {backend}"), packets.to_string(), bytes.to_string()];
+            row(&mut services, cells([first.to_vec(), vec![String::new(); 2]].concat(), per_cpu));
+        }
+    }
+    numbers_from(&mut services, 2, 6 + cpus);
+    format!("{}\n\n{}", text(&verdicts), text(&services))
+}
+
+/// What `weir status` knows.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Version of the weir that loaded the tables.
+    pub weir: String,
+    /// Where they are pinned.
+    pub pins: String,
+    /// The agent's process, while one is running.
+    pub agent: Option<u32>,
+    /// Hash of the configuration: equal on siblings that agree.
+    pub configuration: String,
+    /// How many services there are.
+    pub services: usize,
+    /// How many VIP entries.
+    pub vips: usize,
+    /// How many backends, those with weight 0 too.
+    pub backends: usize,
+    /// Where the program is attached.
+    pub interfaces: Vec<StatusInterface>,
+    /// Packets seen.
+    pub packets: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// What is not as it should be, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// An interface in `weir status`.
+#[derive(Debug, Serialize)]
+pub struct StatusInterface {
+    /// Its name.
+    pub name: String,
+    /// How the program runs, `null` if it is not attached.
+    pub mode: Option<Mode>,
+    /// Whether VIPs are announced there.
+    pub announce: bool,
+}
+
+/// Joins what `weir status` shows.
+pub fn status(
+    datapath: &Datapath,
+    description: &Description,
+    stats: &Stats,
+    links: &[Link],
+    agent: Option<u32>,
+    pins: String,
+) -> Status {
+    let entries = datapath.interfaces();
+    let interfaces: Vec<_> = description
+        .interfaces
+        .iter()
+        .zip(&entries)
+        .map(|(name, entry)| {
+            let link = links.iter().find(|link| link.index == entry.index);
+            let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
+            StatusInterface { name: name.clone(), mode, announce: entry.announce != 0 }
+        })
+        .collect();
+    let mut warnings = Vec::new();
+    if agent.is_none() {
+        warnings.push("no agent is running: forwarding goes on, but next hops are not followed (weir run)".into());
+    }
+    for interface in &interfaces {
+        match interface.mode {
+            Some(Mode::Native) => {}
+            Some(Mode::Generic) => {
+                warnings.push(format!("interface {}: generic mode, which is much slower than native", interface.name));
+            }
+            None => warnings
+                .push(format!("interface {}: no XDP program is attached (weir run attaches it)", interface.name)),
+        }
+    }
+    if description.public_hash_key {
+        warnings.push(
+            "hash_key: the public default is in use, so anybody can aim at one backend (openssl rand -hex 16)".into(),
+        );
+    }
+    warnings.extend(backend_warnings(datapath, description));
+    let count = |n: fn(&DescribedService) -> usize| description.services.iter().map(n).sum();
+    Status {
+        weir: description.weir.clone(),
+        pins,
+        agent,
+        configuration: description.configuration.clone(),
+        services: description.services.len(),
+        vips: count(|service| service.vips.len()),
+        backends: count(|service| service.backends.len()),
+        interfaces,
+        packets: stats.packets,
+        dropped: stats.dropped(),
+        warnings,
+    }
+}
+
+/// One sentence a service: thousands of backends behind a lost switch are no thousand lines.
+fn backend_warnings(datapath: &Datapath, description: &Description) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for service in &description.services {
+        if service.backends.iter().all(|backend| backend.owned == 0) {
+            warnings.push(format!(
+                "service {}: no backend has a share, its packets are dropped (no_backend)",
+                service.name
+            ));
+        }
+        let unresolved: Vec<_> = service
+            .backends
+            .iter()
+            .filter(|backend| backend.owned != 0 && next_hop(datapath, description, backend).state == "unresolved")
+            .map(|backend| backend.address.to_string())
+            .collect();
+        if let Some(first) = unresolved.first() {
+            let others =
+                if unresolved.len() > 1 { format!(" and {} more", unresolved.len() - 1) } else { String::new() };
+            warnings.push(format!(
+                "service {}: next hop of {first}{others} is not known, packets for it are dropped (no_neighbour)",
+                service.name
+            ));
+        }
+    }
+    warnings
+}
+
+/// The text of `weir status`.
+pub fn status_text(status: &Status) -> String {
+    let mut table = plain_table();
+    let agent = status.agent.map_or("not running".into(), |pid| format!("running, pid {pid}"));
+    let mut line = |name: &str, value: String| row(&mut table, vec![name.into(), value]);
+    line("weir", format!("{}, pinned in {}", status.weir, status.pins));
+    line("agent", agent);
+    for interface in &status.interfaces {
+        let mode = match interface.mode {
+            Some(Mode::Native) => "native",
+            Some(Mode::Generic) => "generic",
+            None => "not attached",
+        };
+        let announce = if interface.announce { "announces VIPs" } else { "does not announce VIPs" };
+        line("interface", format!("{}: {mode}, {announce}", interface.name));
+    }
+    let Status { services, vips, backends, configuration, packets, dropped, .. } = status;
+    line("configuration", format!("{configuration}: {services} services, {vips} VIPs, {backends} backends"));
+    line("packets", format!("{packets} seen, {dropped} dropped"));
+    for warning in &status.warnings {
+        line("warning", warning.clone());
+    }
+    text(&table)
+}
+
+/// The text of `weir explain`.
+pub fn explain_text(question: &Question, answer: &Answer) -> String {
+    let protocol = if question.udp { "udp" } else { "tcp" };
+    let mut table = plain_table();
+    let mut line = |name: &str, value: String| row(&mut table, vec![format!("  {name}"), value]);
+    line("verdict", format!("{} ({}): {}", answer.verdict, answer.action, answer.why));
+    if let (Some(service), Some(vip)) = (&answer.service, &answer.vip) {
+        line("service", format!("{service}, VIP {vip}"));
+    }
+    if let (Some(hash), Some(slot), Some(slots)) = (answer.hash, answer.slot, answer.slots) {
+        line("slot", format!("{slot} of {slots}, by hash {hash:#010x}"));
+    }
+    if let (Some(backend), Some(weight), Some(forward)) = (&answer.backend, answer.weight, &answer.forward) {
+        line("backend", format!("{backend}, weight {weight}, by {forward}"));
+        let next_hop = match (&answer.next_hop, &answer.interface) {
+            (Some(mac), Some(interface)) => format!("{mac} on {interface}"),
+            _ => "not known".into(),
+        };
+        line("next hop", next_hop);
+    }
+    if let Some(next) = &answer.next {
+        line("then", format!("{next} would have this flow if that backend left"));
+    }
+    format!("{} -> {} {protocol}\n{}", question.source, question.vip, text(&table))
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+fn row(table: &mut Table, cells: Vec<String>) {
+    table.add_row(cells);
+}
+
+fn align_right(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// Without the blanks that tables put at both ends of a line.
+fn text(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
