@@ -15,6 +15,7 @@ use lb_common::abi::Interface;
 use super::{
     Access, Datapath, Pins,
     objects::BALANCER_OBJECT,
+    pins,
     requirements::{FRAGS_KERNEL, Kernel},
 };
 use crate::{links::Mode, plan::Tables};
@@ -82,16 +83,13 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
     for (object, interface) in objects.iter_mut().zip(&interfaces) {
         let loaded = load_program(object, program)?;
         verified_instructions = loaded.info()?.verified_instruction_count();
-        loaded.pin(pins.next_programs().join(&interface.name))?;
+        loaded.pin(pins.next_programs().join(pins::program_name(&interface.name)))?;
     }
     if let Some(first) = objects.first_mut() {
-        load_program(first, "weir_explain")?.pin(pins.next_programs().join(EXPLAIN))?;
+        load_program(first, "weir_explain")?.pin(pins.next_programs().join(pins::EXPLAIN))?;
     }
     Ok(Loaded { pins: pins.clone(), datapath, objects, interfaces, program, verified_instructions })
 }
-
-/// What the program for questions is pinned as: a name that no interface may have.
-pub(super) const EXPLAIN: &str = "explain:";
 
 impl Loaded {
     /// The tables, to complete them before the first packet meets them.
@@ -291,7 +289,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
 
 /// Puts the program that ran before back behind its link.
 fn set_back(pins: &Pins, interface: &Attachment) -> Result<()> {
-    let path = pins.programs().join(&interface.name);
+    let path = pins.programs().join(pins::program_name(&interface.name));
     let mut program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)?;
     let link = pinned_link(pins, interface)?.context("its link is gone")?;
     let id = program.attach_to_link(link)?;

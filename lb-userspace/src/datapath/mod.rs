@@ -236,7 +236,7 @@ impl Datapath {
     /// What the kernel would do with a frame, by the same path over the live tables; nothing is counted. Returns
     /// the decision and the frame as it would leave.
     pub fn explain(&self, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
-        let path = self.pins.programs().join(load::EXPLAIN);
+        let path = self.pins.programs().join(pins::EXPLAIN);
         let program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)
             .with_context(|| format!("cannot open {}", path.display()))?;
         run_explain(&program, frame)

@@ -41,7 +41,7 @@ impl Pins {
 
     /// The maps of a start that is under way.
     pub fn next_tables(&self) -> PathBuf {
-        self.root.join("tables.next")
+        self.root.join("next-tables")
     }
 
     /// The programs in use.
@@ -51,12 +51,7 @@ impl Pins {
 
     /// The programs of a start that is under way.
     pub fn next_programs(&self) -> PathBuf {
-        self.root.join("programs.next")
-    }
-
-    /// The link of an interface.
-    pub fn link(&self, interface: &str) -> PathBuf {
-        self.links().join(interface)
+        self.root.join("next-programs")
     }
 
     /// All links.
@@ -64,10 +59,15 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// The link of an interface.
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(pin_name(interface))
+    }
+
     /// The interfaces that have a pinned link, in order of their names.
     pub fn linked(&self) -> Vec<String> {
         let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<_> = entries.map(|entry| interface_name(&entry.file_name().to_string_lossy())).collect();
         names.sort();
         names
     }
@@ -126,6 +126,23 @@ impl Pins {
     pub fn remove(&self) -> Result<()> {
         remove(&self.root)
     }
+}
+
+/// What the program for questions is pinned as, beside those of interfaces.
+pub const EXPLAIN: &str = "explain";
+
+/// What the program of an interface is pinned as.
+pub fn program_name(interface: &str) -> String {
+    format!("on:{}", pin_name(interface))
+}
+
+/// The BPF file system allows no dots, interfaces no colons.
+fn pin_name(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+fn interface_name(pin: &str) -> String {
+    pin.replace(':', ".")
 }
 
 /// Removes a directory and what is in it, if it is there.

@@ -70,7 +70,7 @@ fn missing_capabilities(status: &str) -> Vec<&'static str> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
     let has = |capability: u32| effective >> capability & 1 != 0;
-    let lacks = |capability: u32| !has(capability) && !(capability == CAP_BPF && has(CAP_SYS_ADMIN));
+    let lacks = |capability: u32| !(has(capability) || capability == CAP_BPF && has(CAP_SYS_ADMIN));
     CAPABILITIES.iter().filter(|(number, _)| lacks(*number)).map(|(_, name)| *name).collect()
 }
 
