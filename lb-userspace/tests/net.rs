@@ -404,9 +404,10 @@ fn more_next_hops_than_the_neighbour_table_takes_is_a_warning() {
     net.balancer.run(async || {
         let backends = |count: u32| (0..count).map(|n| (0x0a00_0100 + n).to_be_bytes().into()).collect();
         let mut resolver = Resolver::start(backends(limit + 1)).await.unwrap();
+        assert_eq!(resolver.snapshot().len() as u32, limit + 1);
         let [warning] = resolver.warnings() else { panic!("{:?}", resolver.warnings()) };
         assert!(warning.contains("net.ipv4.neigh.default.gc_thresh3"), "{warning}");
-        resolver.set_backends(ips(&["10.0.0.2"]));
+        resolver.set_backends(backends(limit));
         assert!(resolver.warnings().is_empty());
     });
 }
