@@ -85,6 +85,8 @@ pub struct Resolver {
     /// Whether notifications were lost, so that the neighbours are to be read again too.
     lost: bool,
     debounce: Duration,
+    /// What the kernel's neighbour tables take, IPv4's and IPv6's.
+    limits: (Option<u32>, Option<u32>),
     warnings: Vec<String>,
     /// Whether the kernel refused a kick when last tried: said once.
     refused: bool,
@@ -106,6 +108,7 @@ impl Resolver {
             lookup_at: None,
             lost: false,
             debounce: DEBOUNCE,
+            limits: (None, None),
             warnings: Vec::new(),
             refused: false,
         };
@@ -163,6 +166,7 @@ impl Resolver {
             && let Err(error) = self.look_up()
         {
             tracing::warn!("cannot look up the routes to the backends, trying again: {error}");
+            self.lost = true;
             self.lookup_at = Some(Instant::now() + PAUSE);
         }
         self.kick();
@@ -178,25 +182,25 @@ impl Resolver {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            notifications = self.notifications.next() => self.note(notifications),
-            () = timer => {}
-        }
-    }
-
-    fn note(&mut self, notifications: io::Result<Vec<Notification>>) {
-        let now = Instant::now();
+        let notifications = tokio::select! {
+            notifications = self.notifications.next() => notifications,
+            () = timer => return,
+        };
         match notifications {
-            Ok(notifications) => notifications.iter().for_each(|notification| self.note_one(notification, now)),
+            Ok(notifications) => {
+                let now = Instant::now();
+                notifications.iter().for_each(|notification| self.note(notification, now));
+            }
             Err(error) => {
                 tracing::warn!("cannot follow routes and neighbours, looking again: {error}");
                 self.lost = true;
-                self.lookup_at = Some(now + PAUSE);
+                self.lookup_at = Some(Instant::now() + PAUSE);
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    fn note_one(&mut self, notification: &Notification, now: Instant) {
+    fn note(&mut self, notification: &Notification, now: Instant) {
         match notification {
             Notification::Message(RouteNetlinkMessage::NewNeighbour(message)) => {
                 if let Some((hop, said)) = kernel::read_neighbour(message) {
@@ -236,22 +240,22 @@ impl Resolver {
         if new || self.lost {
             let neighbours = kernel::neighbours(&mut self.requests)?;
             self.table.neighbours(&neighbours, begin);
-            self.warn_of_crowding()?;
+            self.limits = kernel::neighbour_limits(&mut self.requests)?;
         }
+        self.warn_of_crowding();
         self.lost = false;
         self.lookup_at = None;
         self.debounce = DEBOUNCE.max(begin.elapsed() * LOOKUP_SHARE);
         Ok(())
     }
 
-    fn warn_of_crowding(&mut self) -> io::Result<()> {
-        let (limit4, limit6) = kernel::neighbour_limits(&mut self.requests)?;
+    fn warn_of_crowding(&mut self) {
+        let (limit4, limit6) = self.limits;
         let warnings = self.table.crowded(limit4, limit6);
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }
         self.warnings = warnings;
-        Ok(())
     }
 
     fn kick(&mut self) {

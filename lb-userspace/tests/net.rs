@@ -209,6 +209,8 @@ fn a_mac_that_changed_silently_is_found() {
         let (mut resolver, _) = settled(&["10.0.0.2"]).await;
         resolver.changed().await;
         net.peer.ip("link set eth0 address 02:00:00:00:00:09");
+        // In this state the kernel leaves an entry alone until somebody wants it.
+        net.balancer.ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 nud stale dev eth0");
         let seen = until(&mut resolver, "10.0.0.2", "the new MAC", |hop| mac_of(hop) == Some(OTHER)).await;
         let resolving = NextHop::Resolving { interface: eth0(), via: ip("10.0.0.2") };
         assert_eq!(seen, [resolving, known(eth0(), "10.0.0.2", OTHER, 1_500, "10.0.0.1")]);
@@ -321,6 +323,7 @@ fn routes_and_interfaces_are_followed() {
 fn nexthop_objects_and_rules_are_followed() {
     let net = Net::new();
     net.peer.ip("addr add 10.0.0.3/16 dev eth0");
+    net.balancer.set("net/ipv4/nexthop_compat_mode", "0");
     net.balancer.ip("nexthop add id 1 via 10.0.0.2 dev eth0");
     net.balancer.ip("route add 10.9.0.0/24 nhid 1");
     net.balancer.ip("route add unreachable 10.9.0.0/24 table 100");
@@ -401,9 +404,10 @@ fn more_next_hops_than_the_neighbour_table_takes_is_a_warning() {
     net.balancer.run(async || {
         let backends = |count: u32| (0..count).map(|n| (0x0a00_0100 + n).to_be_bytes().into()).collect();
         let mut resolver = Resolver::start(backends(limit + 1)).await.unwrap();
+        assert_eq!(resolver.snapshot().len() as u32, limit + 1);
         let [warning] = resolver.warnings() else { panic!("{:?}", resolver.warnings()) };
         assert!(warning.contains("net.ipv4.neigh.default.gc_thresh3"), "{warning}");
-        resolver.set_backends(ips(&["10.0.0.2"]));
+        resolver.set_backends(backends(limit));
         assert!(resolver.warnings().is_empty());
     });
 }

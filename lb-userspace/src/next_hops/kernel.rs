@@ -18,7 +18,8 @@ use super::table::{Hop, Route, Said};
 use crate::links::Link;
 use crate::netlink::Requests;
 
-/// The way to `destination`. An error of the lookup is an answer as well: there is no way.
+/// The way to `destination`; of several equal ones the kernel's choice for this address. An error of the lookup is an
+/// answer as well: there is no way.
 pub fn route(requests: &mut Requests, links: &BTreeMap<u32, Link>, destination: IpAddr) -> Route {
     if matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
         return unreachable(format!("{destination} is a link-local address, which no route can be looked up for"));
