@@ -1,1 +1,3 @@
 //! lb-common
+
+#![no_std]
