@@ -1,2 +1,103 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: builds, runs, tests and lints Weir. This file holds the command line; each task has its own.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use command::as_root;
+
+mod apt;
+mod bpf;
+mod command;
+mod linker;
+mod lint;
+mod setup;
+mod sweep;
+mod test;
+mod toolchain;
+mod userspace;
+
+/// Builds, runs, tests and lints Weir.
+///
+/// Every task first installs what it lacks (see `setup`), so `cargo xtask demo` works in a fresh clone.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install all that building, demo, test and lint need; quick when nothing is missing
+    Setup,
+    /// Build the programs for the kernel and, with them inside, target/debug/weir
+    Build {
+        /// Optimise fully, for installing: target/release/weir
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build, then run `weir ARGS`
+    Run {
+        /// What weir gets, exactly as given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
+    /// Build, then run `weir demo` (as root, through sudo where needed)
+    Demo {
+        /// What `weir demo` gets, exactly as given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
+    /// Build, then run all tests (as root, through sudo where needed)
+    Test {
+        /// What `cargo test` gets, exactly as given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
+    /// Check formatting, clippy's lints, the documentation and the licences of dependencies
+    Lint,
+    /// Remove the namespaces and pins that dead test runs left (`test` does so itself)
+    Sweep,
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::all(),
+        Task::Build { release } => {
+            let weir = userspace::build(release)?;
+            eprintln!("built {}", relative(&weir));
+            Ok(())
+        }
+        Task::Run { arguments } => {
+            let weir = userspace::build(false)?;
+            command::exec(Command::new(weir).args(arguments))
+        }
+        Task::Demo { arguments } => {
+            setup::programs()?;
+            let weir = userspace::build(false)?;
+            command::exec(as_root(weir)?.arg("demo").args(arguments))
+        }
+        Task::Test { arguments } => test::run(&arguments),
+        Task::Lint => lint::run(),
+        Task::Sweep => sweep::run(),
+    }
+}
+
+/// The path as seen from the workspace, where that is shorter.
+fn relative(path: &Path) -> std::path::Display<'_> {
+    path.strip_prefix(command::workspace()).unwrap_or(path).display()
+}

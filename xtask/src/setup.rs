@@ -1,0 +1,173 @@
+//! What building, demo, tests and lint need: found by looking, installed where apt or rustup can, else named.
+
+use std::{env, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::{
+    apt,
+    command::{find, run, succeeds},
+    linker,
+    toolchain::{self, BPF_TARGET, Rustc},
+};
+
+/// The programs that the demo and the tests run, and the Debian packages that carry them.
+const PROGRAMS: [(&str, &str); 13] = [
+    ("ip", "iproute2"),
+    ("nginx", "nginx-light"),
+    ("curl", "curl"),
+    ("ethtool", "ethtool"),
+    ("tcpdump", "tcpdump"),
+    ("arping", "iputils-arping"),
+    ("hping3", "hping3"),
+    ("bpftool", "bpftool"),
+    ("nft", "nftables"),
+    ("sysctl", "procps"),
+    ("nsenter", "util-linux"),
+    ("ndisc6", "ndisc6"),
+    ("ncat", "ncat"),
+];
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// The packages that hold a prebuilt `core` for BPF and the compiler it belongs to; which of them a Debian has
+/// depends on its age.
+const BPF_PACKAGES: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
+
+/// Everything.
+pub fn all() -> Result<()> {
+    linker::ensure(&bpf_compiler()?)?;
+    programs()?;
+    lint_tools()?;
+    Ok(())
+}
+
+/// The compiler for the kernel's programs, or what `core` lacks installed beside one.
+pub fn bpf_compiler() -> Result<Rustc> {
+    let tried = toolchain::for_bpf();
+    if let Some(rustc) = toolchain::choose(&tried) {
+        return Ok(rustc.clone());
+    }
+    let mut failures = toolchain::reasons(&tried);
+    if env::var_os("WEIR_BPF_RUSTC").is_none() {
+        for way in [install_prebuilt_core, install_core_sources] {
+            match way() {
+                Ok(()) => {}
+                Err(error) => failures += &format!("  {error:#}\n"),
+            }
+            if let Some(rustc) = toolchain::choose(&toolchain::for_bpf()) {
+                return Ok(rustc.clone());
+            }
+        }
+    }
+    bail!(no_compiler(&failures))
+}
+
+/// The programs that the demo and the tests run.
+pub fn programs() -> Result<()> {
+    let missing = || PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).collect::<Vec<_>>();
+    let before = missing();
+    if before.is_empty() {
+        return Ok(());
+    }
+    let installed = apt::install(&before.iter().map(|(_, package)| *package).collect::<Vec<_>>());
+    let after = missing();
+    if after.is_empty() {
+        return Ok(());
+    }
+    let names = after.iter().map(|(program, package)| format!("{program} (Debian's package {package})"));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let why = installed.err().unwrap_or(anyhow!("apt did not bring it"));
+    Err(why).context(format!("the demo and the tests need {names}: install what is missing"))
+}
+
+/// The tools that `lint` runs.
+pub struct LintTools {
+    /// The toolchain whose cargo-fmt and cargo-clippy are used.
+    pub rustc: Rustc,
+    /// cargo-deny.
+    pub deny: PathBuf,
+}
+
+/// The tools that `lint` runs.
+pub fn lint_tools() -> Result<LintTools> {
+    let rustc = toolchain::running()?;
+    let missing = || ["cargo-fmt", "rustfmt", "cargo-clippy"].into_iter().find(|name| rustc.tool(name).is_none());
+    if missing().is_some() {
+        install_formatter_and_clippy(&rustc)?;
+    }
+    if let Some(name) = missing() {
+        bail!("{}: has no {name} beside it: install rustfmt and clippy for this toolchain", rustc.path.display());
+    }
+    Ok(LintTools { rustc, deny: cargo_deny()? })
+}
+
+fn install_prebuilt_core() -> Result<()> {
+    ensure!(apt::is_here(), "way 1, Debian's packages: no apt-get here");
+    let packages = BPF_PACKAGES.iter().find(|packages| apt::offers(packages[1]));
+    let packages = packages.context("way 1, Debian's packages: apt offers no libstd-rust-web-dev-bpf")?;
+    apt::install(packages).context("way 1, Debian's packages")
+}
+
+fn install_core_sources() -> Result<()> {
+    let rustup = find("rustup").context("way 2, sources by rustup: no rustup here")?;
+    let mut command = Command::new(rustup);
+    command.args(["component", "add", "rust-src"]);
+    if let Ok(rustc) = toolchain::running()
+        && let Some(name) = rustc.rustup_name()
+    {
+        command.args(["--toolchain", name]);
+    }
+    run(&mut command).context("way 2, sources by rustup")
+}
+
+fn no_compiler(failures: &str) -> String {
+    format!(
+        "no Rust compiler here can compile for {BPF_TARGET}; tried:\n{failures}\
+         Do one of:\n  \
+         1. on Debian: apt-get update && apt-get install {}\n  \
+         2. with rustup: rustup component add rust-src\n  \
+         or name a compiler that has either in WEIR_BPF_RUSTC",
+        BPF_PACKAGES[0].join(" ")
+    )
+}
+
+fn install_formatter_and_clippy(rustc: &Rustc) -> Result<()> {
+    if let Some(toolchain) = rustc.rustup_name() {
+        let command = ["component", "add", "--toolchain", toolchain, "rustfmt", "clippy"];
+        return run(Command::new("rustup").args(command));
+    }
+    let owner = rustc.path.to_str().and_then(apt::owner).unwrap_or_default();
+    apt::install(if owner == "rustc-web" { &["rustfmt-web", "rust-web-clippy"] } else { &["rustfmt", "rust-clippy"] })
+}
+
+fn cargo_deny() -> Result<PathBuf> {
+    let directory = linker::tools()?.join(format!("cargo-deny-{CARGO_DENY}"));
+    let deny = directory.join("bin/cargo-deny");
+    if !succeeds(Command::new(&deny).arg("--version")) {
+        eprintln!("building cargo-deny {CARGO_DENY} (a few minutes, once)");
+        run(Command::new(toolchain::cargo())
+            .args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--force", "--root"])
+            .arg(&directory))?;
+    }
+    Ok(deny)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_was_tried_and_what_to_do() {
+        let message =
+            no_compiler("  /usr/bin/rustc (1.85.0): older than 1.95\n  way 2, sources by rustup: no rustup here\n");
+        let expected = "no Rust compiler here can compile for bpfel-unknown-none; tried:
+  /usr/bin/rustc (1.85.0): older than 1.95
+  way 2, sources by rustup: no rustup here
+Do one of:
+  1. on Debian: apt-get update && apt-get install rustc-web libstd-rust-web-dev-bpf
+  2. with rustup: rustup component add rust-src
+  or name a compiler that has either in WEIR_BPF_RUSTC";
+        assert_eq!(message, expected);
+    }
+}

@@ -1,0 +1,31 @@
+//! Building the binary `weir`, with the programs for the kernel inside.
+
+use std::{env, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    bpf,
+    command::{run, workspace},
+    toolchain::cargo,
+};
+
+/// Builds it and says where it is.
+pub fn build(release: bool) -> Result<PathBuf> {
+    bpf::build()?;
+    // Not `--package lb-userspace`: with all default members selected, as `cargo test` selects them, dependencies
+    // get the same features and nothing is built twice.
+    let mut command = Command::new(cargo());
+    command.current_dir(workspace()).args(["build", "--bin", "weir"]);
+    if release {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    Ok(target_directory()?.join(if release { "release" } else { "debug" }).join("weir"))
+}
+
+/// Where cargo puts what it builds; it put us there too, as debug/xtask.
+fn target_directory() -> Result<PathBuf> {
+    let us = env::current_exe().context("cannot find out where this program lies")?;
+    us.ancestors().nth(2).map(PathBuf::from).with_context(|| format!("{}: does not lie in a profile", us.display()))
+}
