@@ -57,6 +57,7 @@ abi! {
     BackendCounts = 16,
     Page = 4096,
     Served = 24,
+    BenchTraffic = 168,
     u64 = 8,
 }
 
@@ -393,6 +394,34 @@ impl Served {
 
 /// Addresses that a backend may have in SERVED.
 pub const SERVED_ENTRIES: u32 = 8_192;
+
+/// Length of the frames that the bench generates, bytes.
+pub const BENCH_FRAME: usize = 128;
+
+/// What the bench generates: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte words in network byte
+/// order, of which a flow's or VIP's number is added to the last.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BenchTraffic {
+    /// How many have been generated.
+    pub generated: u64,
+    /// The frame.
+    pub frame: [u64; BENCH_FRAME / 8],
+    /// Number of flows less one: a power of two.
+    pub flow_mask: u32,
+    /// Number of VIPs less one: a power of two.
+    pub vip_mask: u32,
+    /// Where the (last word of the) source stands.
+    pub source_offset: u32,
+    /// The first source.
+    pub source: u32,
+    /// Where the (last word of the) destination stands.
+    pub destination_offset: u32,
+    /// The first VIP.
+    pub destination: u32,
+    /// Always 0.
+    pub reserved: u64,
+}
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.
 #[repr(C, packed(2))]

@@ -5,7 +5,7 @@ use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
     programs::{
-        ProgramError, Xdp, XdpMode,
+        ProgramError, ProgramFd, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
         xdp::XdpLink,
     },
@@ -114,6 +114,13 @@ impl Loaded {
         let first = self.objects.first_mut().context("a configuration names an interface")?;
         let logger: &'static dyn log::Log = log::logger();
         Ok(Started { events: Events::init_with_logger(first, logger)?, datapath: self.datapath, modes })
+    }
+
+    /// The balancer's program, as the first interface's.
+    pub fn program_fd(&self) -> Result<ProgramFd> {
+        let first = self.objects.first().context("a configuration names an interface")?;
+        let program: &Xdp = first.program(self.program).context("the program was loaded above")?.try_into()?;
+        Ok(program.fd()?.try_clone()?)
     }
 
     /// Runs the balancer's program once on a frame, as the first interface's. Returns the kernel's action (`XDP_*`) and

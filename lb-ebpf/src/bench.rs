@@ -1,0 +1,125 @@
+//! What `cargo xtask bench` measures with: a generator in front of the program under test, and programs to compare it with.
+//!
+//! `BPF_PROG_TEST_RUN` hands a frame back in as the last run left it. The generator restores its length, writes it anew
+//! with another flow, and tail-calls the program under test, so that every run meets a fresh packet. In front of
+//! `null` it is the zero that is subtracted.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
+#![allow(missing_docs, reason = "what the entry point macro generates has none")]
+
+mod frame;
+mod program;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
+    btf_maps::{Array, ProgramArray},
+    helpers::bpf_xdp_adjust_head,
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use lb_common::{
+    abi::{BENCH_FRAME, BenchTraffic},
+    packet::Packet,
+    rewrite::{self, Inner},
+    wire::{Ethernet, Header},
+};
+
+use crate::frame::Frame;
+
+/// The program under test.
+#[btf_map]
+static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
+
+/// What to generate, and how much has been.
+#[btf_map]
+static TRAFFIC: Array<BenchTraffic, 1> = Array::new();
+
+/// A whole generated frame, written eight bytes at a time.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Whole([[u16; 4]; BENCH_FRAME / 8]);
+
+// SAFETY: integers alone, aligned to 2.
+unsafe impl Header for Whole {}
+
+/// One address in a generated frame.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Word([u16; 2]);
+
+// SAFETY: integers alone, aligned to 2.
+unsafe impl Header for Word {}
+
+#[xdp(frags)]
+fn generate(context: XdpContext) -> u32 {
+    let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return XDP_ABORTED };
+    // SAFETY: the entry is never freed, and one thread runs this program at a time.
+    let traffic = unsafe { &mut *traffic };
+    let length = (context.data_end() - context.data()) as i32;
+    // Always called, so that the zero pays for it too.
+    // SAFETY: the context is the one the kernel passed to this program.
+    if unsafe { bpf_xdp_adjust_head(context.ctx, length - BENCH_FRAME as i32) } != 0 {
+        return XDP_ABORTED;
+    }
+    if write(&mut Frame::<false>(&context), traffic).is_none() {
+        return XDP_ABORTED;
+    }
+    // SAFETY: the context is the one the kernel passed to this program.
+    unsafe { UNDER_TEST.tail_call(&context, 0) };
+    XDP_ABORTED
+}
+
+#[inline(always)]
+fn write(frame: &mut Frame<false>, traffic: &mut BenchTraffic) -> Option<()> {
+    let number = traffic.generated;
+    traffic.generated = number + 1;
+    // SAFETY: both are plain integers of the same size; the alignment of the source is larger.
+    *frame.at_mut::<Whole>(0)? = unsafe { *(&raw const traffic.frame).cast() };
+    // Odd multiples visit every flow once before they begin again, in scattered order.
+    let flow = number.wrapping_mul(0x9e37_79b9_7f4a_7c15 >> 16 | 1) as u32 & traffic.flow_mask;
+    put(frame, traffic.source_offset, traffic.source + flow)?;
+    let vip = (number.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as u32 & traffic.vip_mask;
+    put(frame, traffic.destination_offset, traffic.destination + vip)
+}
+
+#[inline(always)]
+fn put(frame: &mut Frame<false>, offset: u32, word: u32) -> Option<()> {
+    let word = word.to_be();
+    *frame.at_mut::<Word>((offset & 0x7e) as usize)? = Word([word as u16, (word >> 16) as u16]);
+    Some(())
+}
+
+/// The zero.
+#[xdp(frags)]
+fn null(_context: XdpContext) -> u32 {
+    XDP_TX
+}
+
+/// The least that a forwarded packet costs.
+#[xdp(frags)]
+fn swap(context: XdpContext) -> u32 {
+    let mut frame = Frame::<true>(&context);
+    let Some(ethernet) = frame.at_mut::<Ethernet>(0) else { return XDP_DROP };
+    let (source, destination) = (ethernet.source(), ethernet.destination());
+    ethernet.set_source(destination);
+    ethernet.set_destination(source);
+    XDP_TX
+}
+
+/// The least that an encapsulated packet costs: an outer IPv4 header, always the same way.
+#[xdp(frags)]
+fn bare_ipip(context: XdpContext) -> u32 {
+    let mut frame = Frame::<true>(&context);
+    let inner = Inner { version: 4, length: 40, class: 0, flow_label: 0 };
+    let (source, destination) = (u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([10, 0, 0, 2]));
+    if rewrite::encapsulate4(&mut frame, size_of::<Ethernet>(), inner, source, destination).is_err() {
+        return XDP_DROP;
+    }
+    if rewrite::set_macs(&mut frame, 0x0b00_0000_0002, 0x0a00_0000_0002).is_err() {
+        return XDP_DROP;
+    }
+    XDP_TX
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

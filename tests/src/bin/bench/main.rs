@@ -1,0 +1,47 @@
+//! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
+
+mod frames;
+mod machine;
+mod measure;
+mod report;
+mod rows;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+/// Measures what a packet costs
+#[derive(Parser)]
+struct Arguments {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Runs of each row, of which the median counts
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Only rows whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Fewer packets a run: for trying, not for figures
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let machine = machine::describe()?;
+    if arguments.output == Output::Text {
+        println!("{machine}");
+    }
+    let measured = rows::measure_all(&arguments)?;
+    match arguments.output {
+        Output::Text => println!("{}", report::text(&measured)),
+        Output::Json => println!("{:#}", report::json(&measured)),
+    }
+    Ok(())
+}
