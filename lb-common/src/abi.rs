@@ -58,6 +58,7 @@ abi! {
     Page = 4096,
     Served = 24,
     BenchTraffic = 168,
+    Live = 2_621_960,
     u64 = 8,
 }
 
@@ -143,7 +144,7 @@ impl Match {
     }
 }
 
-/// One entry of SERVICES.
+/// One entry of a half of `services` in [`Live`].
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Service {
@@ -257,7 +258,7 @@ pub enum Encapsulation {
     Ip6 = 2,
 }
 
-/// One entry of BACKENDS.
+/// One entry of `backends` in [`Live`].
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backend {
@@ -275,7 +276,7 @@ pub struct Backend {
     pub reserved: u8,
 }
 
-/// One entry of INTERFACES: an interface that a program of this instance is attached to.
+/// One entry of `interfaces` in [`Live`]: an interface that a program of this instance is attached to.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interface {
@@ -289,7 +290,7 @@ pub struct Interface {
     pub announce: u32,
 }
 
-/// What holds for all packets, one for each half of SERVICES.
+/// What holds for all packets of a configuration.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
@@ -317,7 +318,7 @@ impl Settings {
     pub const PASS_BAD_FLAGS: u32 = 1 << 0;
 }
 
-/// The one entry of ACTIVE: which half of SERVICES and SETTINGS is live. Its store makes a change visible.
+/// Which half of services and settings is live. Its store makes a change visible.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Active {
@@ -325,6 +326,24 @@ pub struct Active {
     pub half: u32,
     /// [`ABI_VERSION`] of whoever filled the tables.
     pub version: u32,
+}
+
+/// The one value of LIVE: everything that packets are judged by but rings. One lookup finds it, the rest is arithmetic.
+///
+/// SERVICES and SETTINGS have two halves, of which ACTIVE names the live one.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Live {
+    /// Which half is live.
+    pub active: Active,
+    /// What holds for all packets, one for each half.
+    pub settings: [Settings; 2],
+    /// The attached interfaces.
+    pub interfaces: [Interface; MAX_INTERFACES as usize],
+    /// By id.
+    pub backends: [Backend; BACKEND_ENTRIES as usize],
+    /// Keys of services and what they lead to, both halves.
+    pub services: [[Service; SERVICE_POSITIONS as usize]; 2],
 }
 
 /// Counters of one VIP entry, one set a CPU.

@@ -4,7 +4,7 @@
 //! judged by the destination address, everything else by the service; what is not for a VIP is passed untouched.
 
 use crate::{
-    abi::{Backend, Encapsulation, Interface, Match, NextHop, Service, Settings},
+    abi::{Backend, Encapsulation, Interface, Live, Match, NextHop, SERVICE_POSITIONS, Service, Settings},
     family::Family,
     filter::{self, Syn},
     hash, neighbour,
@@ -37,8 +37,8 @@ pub struct Outcome {
     pub slot: u32,
     /// Which entry of BACKENDS, or [`NONE`].
     pub backend: u32,
-    /// What kind of SYN it is, if it is one and the service looks.
-    pub syn: Option<Syn>,
+    /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`NONE`].
+    pub syn: u32,
     /// Length of the IP packet as it came.
     pub bytes: u32,
     /// The kernel's index of the interface to redirect to.
@@ -48,22 +48,29 @@ pub struct Outcome {
 /// Decides on a packet and rewrites it where the decision needs that.
 #[inline(always)]
 pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let half = tables.half() & 1;
     let mut outcome = Outcome {
         verdict: Verdict::NotReady,
-        half,
+        half: 0,
         vip: NONE,
         hash: 0,
         slot: NONE,
         backend: NONE,
-        syn: None,
+        syn: NONE,
         bytes: 0,
         redirect: 0,
     };
-    let (Some(settings), Some(interface)) = (tables.settings(half), tables.interface(tables.interface_number())) else {
-        return outcome;
+    let Some(live) = tables.live() else { return outcome };
+    // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
+    let half = unsafe { (&raw const live.active.half).read_volatile() } & 1;
+    let Some(interface) = live.interfaces.get(tables.interface_number() as usize) else { return outcome };
+    outcome.half = half;
+    let path = Path {
+        tables,
+        live,
+        settings: &live.settings[half as usize],
+        services: &live.services[half as usize],
+        interface,
     };
-    let path = Path { tables, settings, interface, half };
     outcome.verdict = match path.link(packet, &mut outcome) {
         Ok(verdict) | Err(verdict) => verdict,
     };
@@ -72,10 +79,11 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 
 /// What stays the same along a packet's way.
 pub(crate) struct Path<'a, T> {
-    pub(crate) tables: &'a T,
-    pub(crate) settings: &'a Settings,
+    tables: &'a T,
+    live: &'a Live,
+    settings: &'a Settings,
+    services: &'a [Service; SERVICE_POSITIONS as usize],
     pub(crate) interface: &'a Interface,
-    half: u32,
 }
 
 /// What the rest of the path needs of the network header.
@@ -305,7 +313,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let seed = self.settings.service_seed;
         let (first, second) = hash::positions(address.fold(seed), matches, seed);
         for position in [first, second] {
-            let service = self.tables.service(self.half * crate::abi::SERVICE_POSITIONS + position)?;
+            let service = self.services.get(position as usize)?;
             if service.matches == matches && address.is(&service.address) {
                 return Some(service);
             }
@@ -335,7 +343,7 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
             let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
-            outcome.syn = Some(syn);
+            outcome.syn = parse::forget(syn as usize, self.settings.zero, 7) as u32;
             if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
                 return Err(Verdict::SynFlood);
             }
@@ -373,7 +381,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
         let owner = ring::slot(pair, index).first;
         // No entry has the number that stands for "no backend".
-        let backend = self.tables.backend(owner as u32).ok_or(Verdict::NoBackend)?;
+        let backend = self.live.backends.get(owner as usize).ok_or(Verdict::NoBackend)?;
         outcome.backend = owner as u32;
         Ok(backend)
     }
@@ -394,8 +402,11 @@ impl<'a, T: Tables> Path<'a, T> {
             return Err(Verdict::NoNeighbour);
         }
         let same = backend.interface == self.tables.interface_number();
-        let out =
-            if same { self.interface } else { self.tables.interface(backend.interface).ok_or(Verdict::NoNeighbour)? };
+        let out = if same {
+            self.interface
+        } else {
+            self.live.interfaces.get(backend.interface as usize).ok_or(Verdict::NoNeighbour)?
+        };
         self.encapsulate(packet, network, backend, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;
         outcome.redirect = out.index;

@@ -1,6 +1,7 @@
 //! What is judged of a TCP packet once its service is known: flags, and what kind of SYN it is.
 
 use crate::{
+    abi::VipCounts,
     packet::Packet,
     wire::{Header, TCP_ACK, TCP_FIN, TCP_KIND, TCP_RST, TCP_SYN, Tcp},
 };
@@ -19,6 +20,7 @@ pub fn is_syn(flags: u8) -> bool {
 }
 
 /// A SYN by its window (zero or open) and its options.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syn {
     /// Window 0, no options: the flood's signature.
@@ -33,6 +35,35 @@ pub enum Syn {
     OpenPadding,
     /// A window and options, as nearly every client sends.
     OpenOptions,
+}
+
+impl Syn {
+    /// The kind of a number, if it is one.
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Syn::ZeroBare,
+            1 => Syn::ZeroPadding,
+            2 => Syn::ZeroOptions,
+            3 => Syn::OpenBare,
+            4 => Syn::OpenPadding,
+            5 => Syn::OpenOptions,
+            _ => return None,
+        })
+    }
+
+    /// Its counter.
+    #[inline(always)]
+    pub fn counter(self, counts: &mut VipCounts) -> &mut u64 {
+        match self {
+            Syn::ZeroBare => &mut counts.syn_zero_bare,
+            Syn::ZeroPadding => &mut counts.syn_zero_padding,
+            Syn::ZeroOptions => &mut counts.syn_zero_options,
+            Syn::OpenBare => &mut counts.syn_open_bare,
+            Syn::OpenPadding => &mut counts.syn_open_padding,
+            Syn::OpenOptions => &mut counts.syn_open_options,
+        }
+    }
 }
 
 /// Options of a TCP header, 4 bytes at a time.
@@ -82,6 +113,13 @@ fn only_padding<P: Packet>(packet: &P, offset: usize, length: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_of_syn_have_the_numbers_that_name_them() {
+        let kinds: Vec<_> = (0..7).map(Syn::from_number).collect();
+        assert_eq!(kinds.iter().flatten().count(), 6);
+        kinds.iter().flatten().zip(0..).for_each(|(kind, number)| assert_eq!(*kind as u32, number));
+    }
 
     #[test]
     fn flags_that_no_stack_sends() {

@@ -2,7 +2,7 @@
 //! host run the same code.
 
 use crate::{
-    abi::{Backend, Interface, Service, Settings, SlotPair},
+    abi::{Live, SlotPair},
     wire::Header,
 };
 
@@ -27,24 +27,12 @@ pub trait Packet {
 
 /// The tables, to read. A missing entry is `None`, never a fault.
 pub trait Tables {
-    /// Which half of SERVICES and SETTINGS is live; read once for each packet.
-    fn half(&self) -> u32;
+    /// All but the rings; `None` if nothing is loaded.
+    fn live(&self) -> Option<&Live>;
 
-    /// An entry of SETTINGS.
-    fn settings(&self, half: u32) -> Option<&Settings>;
-
-    /// Which entry of INTERFACES the packet came in by.
+    /// Which of the interfaces the packet came in by.
     fn interface_number(&self) -> u32;
 
-    /// An entry of INTERFACES.
-    fn interface(&self, number: u32) -> Option<&Interface>;
-
-    /// An entry of SERVICES.
-    fn service(&self, index: u32) -> Option<&Service>;
-
-    /// An entry of RINGS.
+    /// An element of RINGS.
     fn slots(&self, index: u32) -> Option<SlotPair>;
-
-    /// An entry of BACKENDS.
-    fn backend(&self, id: u32) -> Option<&Backend>;
 }

@@ -59,7 +59,7 @@ fn is_tag(ethertype: Be16) -> bool {
 
 /// The same number, of which the verifier no longer knows more than that it is at most `mask`.
 #[inline(always)]
-fn forget(number: usize, zero: u64, mask: usize) -> usize {
+pub(crate) fn forget(number: usize, zero: u64, mask: usize) -> usize {
     (number + zero as usize) & mask
 }
 

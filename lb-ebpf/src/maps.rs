@@ -6,10 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    abi::{
-        Active, BACKEND_ENTRIES, Backend, BackendCounts, Interface, MAX_INTERFACES, Page, SERVICE_POSITIONS, Service,
-        Settings, SlotPair, VIP_ENTRIES, VipCounts,
-    },
+    abi::{BACKEND_ENTRIES, BackendCounts, Live, Page, SlotPair, VIP_ENTRIES, VipCounts},
     balance::Outcome,
     filter::Syn,
     packet::Tables,
@@ -19,23 +16,11 @@ use lb_common::{
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 
 #[btf_map]
-static ACTIVE: Array<Active, 1, MMAPABLE> = Array::new();
-
-#[btf_map]
-static SETTINGS: Array<Settings, 2, MMAPABLE> = Array::new();
-
-#[btf_map]
-static SERVICES: Array<Service, { 2 * SERVICE_POSITIONS as usize }, MMAPABLE> = Array::new();
+static LIVE: Array<Live, 1, MMAPABLE> = Array::new();
 
 /// Sized by the loader: both generations of all rings.
 #[btf_map]
 static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
-
-#[btf_map]
-static BACKENDS: Array<Backend, { BACKEND_ENTRIES as usize }, MMAPABLE> = Array::new();
-
-#[btf_map]
-static INTERFACES: Array<Interface, { MAX_INTERFACES as usize }, MMAPABLE> = Array::new();
 
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
@@ -59,14 +44,8 @@ pub struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]
-    fn half(&self) -> u32 {
-        // SAFETY: the entry is never freed; a volatile read takes what the agent's last store left, whole.
-        ACTIVE.get_ptr(0).map_or(0, |active| unsafe { (&raw const (*active).half).read_volatile() })
-    }
-
-    #[inline(always)]
-    fn settings(&self, half: u32) -> Option<&Settings> {
-        SETTINGS.get(half)
+    fn live(&self) -> Option<&Live> {
+        LIVE.get(0)
     }
 
     #[inline(always)]
@@ -75,23 +54,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn interface(&self, number: u32) -> Option<&Interface> {
-        INTERFACES.get(number)
-    }
-
-    #[inline(always)]
-    fn service(&self, index: u32) -> Option<&Service> {
-        SERVICES.get(index)
-    }
-
-    #[inline(always)]
     fn slots(&self, index: u32) -> Option<SlotPair> {
         RINGS.get(index).copied()
-    }
-
-    #[inline(always)]
-    fn backend(&self, id: u32) -> Option<&Backend> {
-        BACKENDS.get(id)
     }
 }
 
@@ -113,14 +77,8 @@ pub fn count(outcome: &Outcome) -> u64 {
             Action::Drop => vip.dropped += 1,
             Action::Pass => vip.passed += 1,
         }
-        match outcome.syn {
-            None => {}
-            Some(Syn::ZeroBare) => vip.syn_zero_bare += 1,
-            Some(Syn::ZeroPadding) => vip.syn_zero_padding += 1,
-            Some(Syn::ZeroOptions) => vip.syn_zero_options += 1,
-            Some(Syn::OpenBare) => vip.syn_open_bare += 1,
-            Some(Syn::OpenPadding) => vip.syn_open_padding += 1,
-            Some(Syn::OpenOptions) => vip.syn_open_options += 1,
+        if let Some(syn) = Syn::from_number(outcome.syn) {
+            *syn.counter(vip) += 1;
         }
     }
     if matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)

@@ -11,6 +11,7 @@ pub struct Mapped<T> {
     memory: NonNull<std::ffi::c_void>,
     bytes: usize,
     entries: u32,
+    access: Access,
     elements: PhantomData<T>,
 }
 
@@ -52,7 +53,7 @@ impl<T: Abi> Mapped<T> {
         // SAFETY: a fresh shared mapping at an address the kernel chooses; it aliases nothing of this process.
         let memory = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }
             .map_err(|errno| fault(errno.into()))?;
-        Ok(Mapped { memory, bytes, entries, elements: PhantomData })
+        Ok(Mapped { memory, bytes, entries, access, elements: PhantomData })
     }
 
     /// How many elements there are.
@@ -68,15 +69,21 @@ impl<T: Abi> Mapped<T> {
 
     /// Replaces one element; not in one store unless it is a `u64`.
     pub fn set(&self, index: u32, value: T) {
-        // SAFETY: `at` points to an element within the mapping, which callers opened for writing.
-        unsafe { self.at(index).write_volatile(value) }
+        // SAFETY: `at_mut` points to an element within the mapping, which may be written.
+        unsafe { self.at_mut(index).write_volatile(value) }
     }
 
-    /// Where an element lies, for stores to a part of it.
-    pub fn at(&self, index: u32) -> *mut T {
+    /// Where an element lies, for stores to a part of it. Panics if it was mapped to be read only.
+    pub fn at_mut(&self, index: u32) -> *mut T {
+        assert!(self.access == Access::Write, "tables opened to be read are not written");
+        self.at(index).cast_mut()
+    }
+
+    /// Where an element lies, for loads of a part of it.
+    pub fn at(&self, index: u32) -> *const T {
         assert!(index < self.entries, "index {index} of {} entries", self.entries);
         // SAFETY: the index was just checked against the number of elements that were mapped.
-        unsafe { self.memory.cast::<T>().as_ptr().add(index as usize) }
+        unsafe { self.memory.cast::<T>().as_ptr().cast_const().add(index as usize) }
     }
 }
 

@@ -16,8 +16,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, MAX_INTERFACES, Match, NO_BACKEND,
-        NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
+        ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, Live, MAX_INTERFACES, Match,
+        NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
     },
     ring,
     verdict::Verdict,
@@ -35,12 +35,8 @@ use crate::plan::{Description, Tables};
 /// The tables of a running instance.
 pub struct Datapath {
     pins: Pins,
-    active: Mapped<Active>,
-    settings: Mapped<Settings>,
-    services: Mapped<Service>,
+    live: Mapped<Live>,
     rings: Mapped<SlotPair>,
-    backends: Mapped<Backend>,
-    interfaces: Mapped<Interface>,
     description: Mapped<Page>,
     verdicts: PerCpuArray<MapData, u64>,
     vip_counts: PerCpuArray<MapData, Plain<VipCounts>>,
@@ -55,6 +51,25 @@ pub struct Plain<T>(pub T);
 // SAFETY: `Abi` promises what `Pod` asks for: plain bytes, any pattern valid.
 unsafe impl<T: Abi> Pod for Plain<T> {}
 
+/// Reads a place in the one value of LIVE: the value itself is far too large to be moved about.
+macro_rules! read {
+    ($live:expr, $($path:tt)+) => {{
+        let live: *const Live = $live.at(0);
+        // SAFETY: `at` points to the mapped value, indexing an array inside it checks the index, and any bytes are valid.
+        unsafe { (&raw const (*live).$($path)+).read_volatile() }
+    }};
+}
+
+/// Writes a place in the one value of LIVE; up to 8 bytes by one store.
+macro_rules! write {
+    ($live:expr, $value:expr, $($path:tt)+) => {{
+        let value = $value;
+        let live: *mut Live = $live.at_mut(0);
+        // SAFETY: `at_mut` points to the mapped value, which may be written; indexing an array inside it checks the index.
+        unsafe { (&raw mut (*live).$($path)+).write_volatile(value) }
+    }};
+}
+
 impl Datapath {
     /// Opens what an agent, running or not, has left pinned.
     pub fn open(pins: &Pins, access: Access) -> Result<Self> {
@@ -64,7 +79,7 @@ impl Datapath {
             pins.root().display()
         );
         let datapath = Self::from_directory(pins, &pins.tables(), access)?;
-        let version = datapath.active.get(0).version;
+        let version = datapath.active().version;
         ensure!(
             version == ABI_VERSION,
             "{}: tables of layout {version}, this weir reads layout {ABI_VERSION}: use the weir that loaded them",
@@ -91,12 +106,8 @@ impl Datapath {
         }
         Ok(Datapath {
             pins: pins.clone(),
-            active: mapped(map("ACTIVE"), access)?,
-            settings: mapped(map("SETTINGS"), access)?,
-            services: mapped(map("SERVICES"), access)?,
+            live: mapped(map("LIVE"), access)?,
             rings: mapped(map("RINGS"), access)?,
-            backends: mapped(map("BACKENDS"), access)?,
-            interfaces: mapped(map("INTERFACES"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
             verdicts: PerCpuArray::try_from(Map::PerCpuArray(map("VERDICTS")?))?,
             vip_counts: PerCpuArray::try_from(Map::PerCpuArray(map("VIP_COUNTS")?))?,
@@ -119,21 +130,21 @@ impl Datapath {
         }
         ensure!(at <= arena + self.rings.entries() / 2, "rings of {} slots do not fit the arena", 2 * (at - arena));
         for (id, backend) in tables.backends.iter().enumerate() {
-            self.backends.set(id as u32, *backend);
+            write!(self.live, *backend, backends[id]);
         }
-        let base = half * SERVICE_POSITIONS;
-        for position in 0..SERVICE_POSITIONS {
-            self.services.set(base + position, Service::default());
+        let half_index = half as usize;
+        for position in 0..SERVICE_POSITIONS as usize {
+            write!(self.live, Service::default(), services[half_index][position]);
         }
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            let ring = starts[service.ring as usize];
-            self.services.set(base + position, Service { ring, ..*service });
+            let entry = Service { ring: starts[service.ring as usize], ..*service };
+            write!(self.live, entry, services[half_index][*position as usize]);
         }
-        self.settings.set(half, tables.settings);
+        write!(self.live, tables.settings, settings[half_index]);
         self.describe(half, &tables.description)?;
         // What stands before must be seen before: the tables are complete when the half becomes live.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        self.active.set(0, Active { half, version: ABI_VERSION });
+        write!(self.live, Active { half, version: ABI_VERSION }, active);
         Ok(())
     }
 
@@ -166,20 +177,24 @@ impl Datapath {
         serde_json::from_slice(&text[8..8 + length]).context("the description of the tables is damaged")
     }
 
+    fn active(&self) -> Active {
+        read!(self.live, active)
+    }
+
     fn half(&self) -> u32 {
-        self.active.get(0).half & 1
+        self.active().half & 1
     }
 
     /// The live settings.
     pub fn settings(&self) -> Settings {
-        self.settings.get(self.half())
+        read!(self.live, settings[self.half() as usize])
     }
 
     /// A slot in the ring of a VIP entry.
     pub fn slot(&self, vip: u16, slot: u32) -> Option<Slot> {
-        let base = self.half() * SERVICE_POSITIONS;
-        let entries = (base..base + SERVICE_POSITIONS).map(|position| self.services.get(position));
-        let service = entries.into_iter().find(|entry| {
+        let half = self.half() as usize;
+        let mut entries = (0..SERVICE_POSITIONS as usize).map(|position| read!(self.live, services[half][position]));
+        let service = entries.find(|entry| {
             let kind = entry.matches.0 >> 24 & 0xf;
             entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
         })?;
@@ -189,47 +204,41 @@ impl Datapath {
 
     /// An entry of the backends' table.
     pub fn backend(&self, id: u16) -> Backend {
-        self.backends.get(id as u32)
+        read!(self.live, backends[id as usize])
     }
 
     /// Says where a backend's packets go. One store if only the MAC or what is known of it changes; if the way leads over
     /// another interface, its packets are dropped (and counted) for the moment between.
     pub fn set_next_hop(&self, id: u16, next_hop: NextHop, interface: u32, mtu: u16) {
-        let backend = self.backends.at(id as u32);
-        // SAFETY: `at` checked the index; each field is written whole, by one aligned store.
-        unsafe {
-            if (*backend).interface != interface {
-                (&raw mut (*backend).next_hop).write_volatile(NextHop::default());
-                (&raw mut (*backend).interface).write_volatile(interface);
-            }
-            (&raw mut (*backend).mtu).write_volatile(mtu);
-            (&raw mut (*backend).next_hop).write_volatile(next_hop);
+        let id = id as usize;
+        if read!(self.live, backends[id].interface) != interface {
+            write!(self.live, NextHop::default(), backends[id].next_hop);
+            write!(self.live, interface, backends[id].interface);
         }
+        write!(self.live, mtu, backends[id].mtu);
+        write!(self.live, next_hop, backends[id].next_hop);
     }
 
     /// The attached interfaces, by their numbers.
     pub fn interfaces(&self) -> Vec<Interface> {
-        (0..MAX_INTERFACES).map(|number| self.interfaces.get(number)).filter(|entry| entry.index != 0).collect()
+        let all = (0..MAX_INTERFACES as usize).map(|number| read!(self.live, interfaces[number]));
+        all.filter(|entry| entry.index != 0).collect()
     }
 
     /// Says what MAC an interface has now: one store.
     pub fn set_mac(&self, number: u32, mac: [u8; 6]) {
-        let interface = self.interfaces.at(number);
-        // SAFETY: `at` checked the number; the MAC is one aligned word.
-        unsafe { (&raw mut (*interface).mac).write_volatile(mac_bits(mac)) };
+        write!(self.live, mac_bits(mac), interfaces[number as usize].mac);
     }
 
     /// Writes what is known of an interface.
     pub fn set_interface(&self, number: u32, interface: Interface) {
-        self.interfaces.set(number, interface);
+        write!(self.live, interface, interfaces[number as usize]);
     }
 
     /// Answers ARP and neighbour solicitations for VIPs on all interfaces, or stops.
     pub fn set_announce(&self, announce: bool) {
-        for number in 0..MAX_INTERFACES {
-            let interface = self.interfaces.at(number);
-            // SAFETY: `at` checked the number; the flag is one aligned word.
-            unsafe { (&raw mut (*interface).announce).write_volatile(announce.into()) };
+        for number in 0..MAX_INTERFACES as usize {
+            write!(self.live, announce.into(), interfaces[number].announce);
         }
     }
 
