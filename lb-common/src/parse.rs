@@ -29,7 +29,8 @@ pub fn link<P: Packet>(packet: &P, interface: &Interface, zero: u64) -> Result<L
         return Err(Verdict::ShortFrame);
     };
     let destination = ethernet.destination();
-    let ours = destination == interface.mac || interface.more_macs.contains(&destination);
+    // A zero among `more_macs` is no MAC.
+    let ours = destination == interface.mac || destination != 0 && interface.more_macs.contains(&destination);
     if !ours && !is_group(destination) {
         return Err(Verdict::NotOurs);
     }

@@ -5,18 +5,19 @@ use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
     programs::{
-        ProgramError, ProgramFd, Xdp, XdpMode,
+        ProgramError, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
         xdp::XdpLink,
     },
 };
-use lb_common::abi::Interface;
+use lb_common::abi::{Explanation, Interface};
 
 use super::{
     Access, Datapath, Pins,
     objects::BALANCER_OBJECT,
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
+    run_explain,
 };
 use crate::{links::Mode, plan::Tables};
 
@@ -116,23 +117,28 @@ impl Loaded {
         Ok(Started { events: Events::init_with_logger(first, logger)?, datapath: self.datapath, modes })
     }
 
-    /// The balancer's program, as the first interface's.
-    pub fn program_fd(&self) -> Result<ProgramFd> {
-        let first = self.objects.first().context("a configuration names an interface")?;
-        let program: &Xdp = first.program(self.program).context("the program was loaded above")?.try_into()?;
-        Ok(program.fd()?.try_clone()?)
+    /// The balancer's program of the first interface, to run on frames before anything is attached.
+    pub fn program(&self) -> Result<&Xdp> {
+        self.named(self.program)
     }
 
-    /// Runs the balancer's program once on a frame, as the first interface's. Returns the kernel's action (`XDP_*`) and
-    /// the frame as it left.
-    pub fn run(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        let first = self.objects.first_mut().context("a configuration names an interface")?;
-        let program: &Xdp = first.program(self.program).context("the program was loaded above")?.try_into()?;
+    /// Runs that program once on a frame. Returns the kernel's action (`XDP_*`) and the frame as it left.
+    pub fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-        let result = program.test_run(options)?;
+        let result = self.program()?.test_run(options)?;
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out))
+    }
+
+    /// What [`Datapath::explain`] would say once this has taken over.
+    pub fn explain(&self, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
+        run_explain(self.named("weir_explain")?, frame)
+    }
+
+    fn named(&self, name: &str) -> Result<&Xdp> {
+        let first = self.objects.first().context("a configuration names an interface")?;
+        Ok(first.program(name).context("the program was loaded above")?.try_into()?)
     }
 }
 

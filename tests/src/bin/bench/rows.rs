@@ -179,7 +179,7 @@ impl Weir {
     }
 
     fn program(&self) -> Result<ProgramFd> {
-        self.loaded.program_fd()
+        Ok(self.loaded.program()?.fd()?.try_clone()?)
     }
 }
 

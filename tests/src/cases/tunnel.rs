@@ -1,0 +1,174 @@
+//! Where packets go: backends of every kind, tunnels, sizes.
+
+use lb_common::{filter::Syn::OpenOptions, verdict::Verdict::*};
+
+use super::{Case, row};
+use crate::{
+    frames::{PRIORITY, SERVICE_VLAN, VLAN, other, syn, tcp, udp},
+    setup::{
+        BESIDE, BESIDE_TUNNEL, BESIDE_TUNNEL6, DRAINED, JUMBO, JUMBO_TUNNEL, JUMBO_TUNNEL6, JUMBO_V6, LOCAL, LOOPING,
+        PREFIXES, TUNNEL4, TUNNEL4_UDP, TUNNEL4_V6, TUNNEL6, TUNNEL6_UDP, TUNNEL6_V6, UNRESOLVED, WEB, WEB_V6,
+    },
+};
+
+const FOUR: &str = "10.0.0.40";
+const SIX: &str = "2001:db8:1::60";
+/// Bytes of an IPv4 and a TCP header, and of an IPv6 and a TCP header.
+const HEADERS: usize = 40;
+const HEADERS_V6: usize = 60;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = combinations();
+    cases.extend(sources());
+    cases.extend(sizes());
+    cases.extend(jumbo());
+    cases.extend(rooms());
+    cases.extend(already_tunnelled());
+    cases.extend(backends());
+    cases
+}
+
+/// Both families in both, under no, one and two tags.
+fn combinations() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (tags, tagged) in [
+        (&[][..], "untagged"),
+        (&[VLAN], "a tag"),
+        (&[PRIORITY], "a priority tag"),
+        (&[SERVICE_VLAN, VLAN], "two tags"),
+    ] {
+        for (name, vip, backend) in [
+            ("IPv4 in IPv4", TUNNEL4, FOUR),
+            ("IPv6 in IPv4", TUNNEL4_V6, FOUR),
+            ("IPv4 in IPv6", TUNNEL6, SIX),
+            ("IPv6 in IPv6", TUNNEL6_V6, SIX),
+        ] {
+            let named = |what: &str| format!("{name}, {what}, {tagged}");
+            cases.push(row("70 5", named("SYN"), syn(vip).tags(tags)).reaches_by_tunnel(backend).syn(OpenOptions));
+            cases.push(
+                row("70 5", named("data of odd length"), tcp(vip).tags(tags).data(&[1; 333]))
+                    .reaches_by_tunnel(backend),
+            );
+        }
+        for (name, vip, backend) in [("UDP in IPv4", TUNNEL4_UDP, FOUR), ("UDP in IPv6", TUNNEL6_UDP, SIX)] {
+            cases.push(row("70 5", format!("{name}, {tagged}"), udp(vip).tags(tags)).reaches_by_tunnel(backend));
+        }
+    }
+    cases
+}
+
+/// From configured prefixes, varied by flow: enough flows that every bit of the varying part was seen both ways.
+fn sources() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for port in 40_000..40_012 {
+        for (name, vip, backend) in [("IPv4", TUNNEL4, FOUR), ("IPv6", TUNNEL6, SIX)] {
+            let packet = tcp(vip).from(&format!("198.51.100.7:{port}"));
+            let name = format!("source from an {name} prefix, client's port {port}");
+            cases.push(row("70", name, packet).under(&PREFIXES).reaches_by_tunnel(backend));
+        }
+    }
+    cases
+}
+
+fn sizes() -> Vec<Case> {
+    let sized = |vip: &str, length: usize| {
+        let headers = if vip.starts_with('[') { HEADERS_V6 } else { HEADERS };
+        tcp(vip).data(&vec![0xd5; length - headers])
+    };
+    let df = |vip: &str, length: usize| sized(vip, length).ip4(|ip| ip.dont_fragment = true);
+    let mut cases = vec![
+        row("67", "L2, as long as the way takes", sized(WEB, 1500)).reaches("10.0.0.10"),
+        row("67", "L2, a byte longer", sized(WEB, 1501)).gets_from_service(TooBig).chose(&["10.0.0.10"]),
+        row("67", "L2, as long as the way takes, IPv6", sized(WEB_V6, 1500)).reaches("10.0.0.10"),
+        row("67", "tags do not count", sized(TUNNEL4, 1480).tags(&[SERVICE_VLAN, VLAN])).reaches_by_tunnel(FOUR),
+        row("67 18", "DF, as long as the way takes", df(TUNNEL4, 1480)).reaches_by_tunnel(FOUR),
+    ];
+    for (name, vip, backend, fits) in [
+        ("IPv4 in IPv4", TUNNEL4, FOUR, 1480),
+        ("IPv6 in IPv4", TUNNEL4_V6, FOUR, 1480),
+        ("IPv4 in IPv6", TUNNEL6, SIX, 1460),
+        ("IPv6 in IPv6", TUNNEL6_V6, SIX, 1460),
+    ] {
+        cases.push(row("67", format!("{name}, as long as the way takes"), sized(vip, fits)).reaches_by_tunnel(backend));
+        if !vip.starts_with('[') {
+            let longer = row("67", format!("{name}, a byte longer"), sized(vip, fits + 1));
+            cases.push(longer.gets_from_service(TooBig).chose(&[backend]));
+        }
+    }
+    cases
+}
+
+fn jumbo() -> Vec<Case> {
+    let sized = |vip: &str, bytes: usize| tcp(vip).data(&vec![0xd5; bytes]);
+    vec![
+        row("68a", "8,000 bytes by L2", sized(JUMBO, 8000)).reaches("10.0.0.90"),
+        row("68a", "8,000 bytes by L2, two tags", sized(JUMBO, 8000).tags(&[SERVICE_VLAN, VLAN])).reaches("10.0.0.90"),
+        row("68a", "8,000 bytes by L2, IPv6", sized(JUMBO_V6, 8000)).reaches("10.0.0.90"),
+        row("68a", "8,000 bytes into a tunnel", sized(JUMBO_TUNNEL, 8000)).reaches_by_tunnel("10.0.0.91"),
+        row("68a", "8,000 bytes into an IPv6 tunnel", sized(JUMBO_TUNNEL6, 8000).tags(&[VLAN]))
+            .reaches_by_tunnel("2001:db8:1::92"),
+        row("68a", "as long as the way takes", sized(JUMBO, 9000 - HEADERS)).reaches("10.0.0.90"),
+        row("68a 67", "a byte longer", sized(JUMBO, 9001 - HEADERS)).gets_from_service(TooBig).chose(&["10.0.0.90"]),
+        row("68a 15", "total length one byte beyond all buffers", sized(JUMBO, 8000).poked(16, &8041u16.to_be_bytes()))
+            .gets(Malformed),
+        row("68a 10", "padding behind the first buffer", sized(JUMBO_TUNNEL, 3400).padded(5000))
+            .reaches_by_tunnel("10.0.0.91"),
+        row("68a 58", "a datagram of 8,000 bytes to no service", udp("192.0.2.90:53/udp").data(&[1; 8000]))
+            .gets(NotAService),
+        row("68a", "8,000 bytes to no VIP", sized("192.0.2.200:80", 8000)).gets(NotAVip),
+    ]
+}
+
+fn rooms() -> Vec<Case> {
+    vec![
+        row("69", "16 bytes of room, an IPv4 tunnel", tcp(TUNNEL4))
+            .headroom(16)
+            .gets_from_service(NoHeadroom)
+            .chose(&[FOUR]),
+        row("69", "36 bytes of room, an IPv6 tunnel", tcp(TUNNEL6))
+            .headroom(36)
+            .gets_from_service(NoHeadroom)
+            .chose(&[SIX]),
+        row("69", "no room, an IPv6 tunnel for IPv6", tcp(TUNNEL6_V6).tags(&[SERVICE_VLAN, VLAN]))
+            .headroom(0)
+            .gets_from_service(NoHeadroom)
+            .chose(&[SIX]),
+        row("69", "as much room as an IPv4 tunnel needs", tcp(TUNNEL4)).headroom(20).reaches_by_tunnel(FOUR),
+        row("69", "as much room as an IPv6 tunnel needs", tcp(TUNNEL6)).headroom(40).reaches_by_tunnel(SIX),
+        row("69", "L2 needs no room", tcp(WEB)).headroom(0).reaches("10.0.0.10"),
+    ]
+}
+
+fn already_tunnelled() -> Vec<Case> {
+    let inner4 = tcp(TUNNEL4).frame()[14..].to_vec();
+    let inner6 = tcp(TUNNEL6_V6).frame()[14..].to_vec();
+    vec![
+        row("71", "IPv4 in IPv4, to a VIP", other(TUNNEL4, 4, &inner4)).gets(OtherProtocol),
+        row("71", "IPv6 in IPv4, to a VIP", other(TUNNEL4, 41, &inner6)).gets(OtherProtocol),
+        row("71", "IPv4 in IPv6, to a VIP", other(TUNNEL6_V6, 4, &inner4)).gets(OtherProtocol),
+        row("71", "IPv6 in IPv6, to a VIP", other(TUNNEL6_V6, 41, &inner6)).gets(OtherProtocol),
+        row("71", "a tunnel to a backend", other("10.0.0.40:80", 4, &inner4)).gets(NotAVip),
+    ]
+}
+
+fn backends() -> Vec<Case> {
+    vec![
+        row("72", "every backend has weight 0", tcp(DRAINED)).gets_from_service(NoBackend),
+        row("72", "every backend has weight 0, a SYN", syn(DRAINED)).gets_from_service(NoBackend).syn(OpenOptions),
+        row("73", "nobody knows the next hop's MAC", tcp(UNRESOLVED))
+            .gets_from_service(NoNeighbour)
+            .chose(&["10.0.0.72"]),
+        row("74", "the backend is this host", tcp(LOCAL)).gets_from_service(LocalBackend).chose(&["10.0.0.71"]),
+        row("74", "the backend is this host, a SYN, tagged", syn(LOCAL).tags(&[VLAN]))
+            .gets_from_service(LocalBackend)
+            .chose(&["10.0.0.71"])
+            .syn(OpenOptions),
+        row("75", "L2 by the other interface", tcp(BESIDE)).reaches("10.0.1.73").redirected(),
+        row("75", "L2 by the other interface, tagged", tcp(BESIDE).tags(&[VLAN])).reaches("10.0.1.73").redirected(),
+        row("75", "a tunnel by the other interface", tcp(BESIDE_TUNNEL)).reaches_by_tunnel("10.0.1.74").redirected(),
+        row("75", "an IPv6 tunnel by the other interface", tcp(BESIDE_TUNNEL6))
+            .reaches_by_tunnel("2001:db8:2::75")
+            .redirected(),
+        row("75", "a next hop with a MAC of ours", tcp(LOOPING)).reaches("10.0.0.93"),
+    ]
+}

@@ -1,0 +1,159 @@
+//! The list of conformance by its numbers, and the document that shows which cases stand for each row.
+
+use std::fmt::Write;
+
+use lb_common::verdict::Action;
+
+use crate::cases::{Case, areas};
+
+/// Rows of the list: number and subject.
+pub const ROWS: &[(&str, &str)] = &[
+    ("1", "Frame that ends before the destination is known"),
+    ("2", "ARP for a VIP"),
+    ("3", "Other ARP, other kinds of frames"),
+    ("4", "Destination MAC not ours, or a group's"),
+    ("5", "802.1Q tag"),
+    ("6", "Priority tag"),
+    ("7", "Several tags"),
+    ("8", "Truncated tag"),
+    ("10", "Padding"),
+    ("11", "IP version not 4"),
+    ("12", "IPv4 header length below 20"),
+    ("13", "IPv4 options"),
+    ("14", "IPv4 header longer than the packet"),
+    ("15", "IPv4 packet longer than the frame"),
+    ("16", "IPv4 packet shorter than its headers"),
+    ("17", "Bad IPv4 header checksum"),
+    ("18", "DF"),
+    ("19", "IPv4's reserved bit"),
+    ("20", "First fragment, UDP"),
+    ("21", "Later fragment, UDP"),
+    ("22", "Fragment, TCP"),
+    ("23", "TCP fragment at offset 1"),
+    ("24", "Fragment to no VIP"),
+    ("25", "IPv4 source that nothing can be answered to"),
+    ("26", "Multicast or broadcast destination"),
+    ("27", "TTL or hop limit"),
+    ("28", "DSCP and ECN"),
+    ("29", "Other protocols and ports of a VIP"),
+    ("30", "IP version not 6"),
+    ("31", "IPv6 payload length 0 or beyond the frame"),
+    ("32", "IPv6 extension headers"),
+    ("33", "Chain of extension headers too long or truncated"),
+    ("34", "Atomic fragment"),
+    ("35", "IPv6 fragments"),
+    ("36", "First fragment without the whole chain of headers"),
+    ("37", "Authentication header, ESP, no next header"),
+    ("38", "Routing header of type 0"),
+    ("39", "Neighbour solicitation for a VIP"),
+    ("40", "Other neighbour and listener discovery"),
+    ("41", "IPv6 source that nothing can be answered to"),
+    ("42", "Traffic class and flow label"),
+    ("43", "TCP header cut short"),
+    ("44", "TCP data offset below 20"),
+    ("45", "TCP data offset beyond the segment"),
+    ("46", "SYN, window 0, no options"),
+    ("47", "SYN, window 0, options"),
+    ("48", "SYN, open window, no options"),
+    ("49", "SYN with nothing but padding for options"),
+    ("50", "SYN with ECN's flags"),
+    ("51", "SYN-ACK with window 0"),
+    ("52", "SYN with data"),
+    ("53", "TCP flags that no stack sends"),
+    ("54", "ACK or RST with window 0"),
+    ("55", "Port 0"),
+    ("56", "Bad TCP checksum"),
+    ("57", "Packets of one flow, one backend"),
+    ("58", "UDP length"),
+    ("59", "UDP checksum 0"),
+    ("60", "Echo request to a VIP"),
+    ("61", "Fragmentation needed, packet too big"),
+    ("62", "Other ICMP errors"),
+    ("63", "ICMP error whose quotation is odd"),
+    ("64", "ICMP error about our own tunnel's packet"),
+    ("65", "Packet too big below the least MTU"),
+    ("66", "Too long for the way, DF or IPv6"),
+    ("67", "Too long for the way, DF clear"),
+    ("68a", "Frame in several buffers"),
+    ("68b", "MSS of a SYN lowered"),
+    ("69", "No room in front of the frame"),
+    ("70", "Outer headers"),
+    ("71", "Tunnel addressed to a VIP"),
+    ("72", "Service without a live backend"),
+    ("73", "Next hop not known"),
+    ("74", "Backend is this host"),
+    ("75", "Next hop on another interface"),
+];
+
+/// Rows about an interface, not a packet: what a start refuses.
+pub const OF_INTERFACES: &[(&str, &str)] =
+    &[("9", "VLAN tags stripped in hardware under a VLAN interface"), ("68", "LRO on the interface")];
+
+/// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
+pub const NOT_YET: &[(&str, &str)] = &[
+    (
+        "21",
+        "the table that first fragments fill where an address has several UDP services: all of it is dropped as fragment",
+    ),
+    ("22", "the table that lets fragments of TCP follow their connection: all of them are dropped as fragment"),
+    ("35", "the same tables for IPv6"),
+    ("60", "answers to echo requests: they are passed as other_protocol"),
+    ("61", "the way of an ICMP error to the backend of the flow it quotes: it is passed as other_protocol"),
+    ("62", "the same"),
+    ("63", "the same, so that nothing quoted is read"),
+    ("65", "counting them; they are passed as other_protocol"),
+    ("66", "the ICMP answer: the packet is dropped as too_big, as with DF clear"),
+    ("68b", "the key mss and the rewriting of the option"),
+    ("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops"),
+];
+
+/// The cases of one row.
+pub fn of_row<'a>(cases: &'a [Case], number: &str) -> impl Iterator<Item = &'a Case> {
+    cases.iter().filter(move |case| case.rows.split(' ').any(|row| row == number))
+}
+
+/// The document: every row with its cases, in the order of the list.
+pub fn document() -> String {
+    let cases: Vec<Case> = areas().into_iter().flat_map(|(_, cases)| cases).collect();
+    let mut text = String::from(
+        "# What each packet gets\n\n\
+         Generated from the table of cases in `tests/src/cases` (`WEIR_BLESS=1 cargo test -p tests --test catalogue`); do\n\
+         not edit. Every case runs through the pure path on the host and, unless it says so, through the program in the\n\
+         kernel; both must agree with the table in verdict, counters and every byte that leaves.\n",
+    );
+    for (number, subject) in ROWS {
+        let _ = write!(text, "\n## {number}. {subject}\n\n");
+        if let Some((_, lacks)) = NOT_YET.iter().find(|(row, _)| row == number) {
+            let _ = writeln!(text, "Not yet: {lacks}.\n");
+        }
+        let mut rows = of_row(&cases, number).peekable();
+        if rows.peek().is_some() {
+            text += "| packet | verdict | leaves | runs |\n|---|---|---|---|\n";
+        }
+        for case in rows {
+            let runs = case.host_only.map_or("host, kernel".to_owned(), |why| format!("host: {why}"));
+            let setup = if std::ptr::eq(case.setup, &crate::setup::STANDARD) {
+                String::new()
+            } else {
+                format!(" ({})", case.setup.name)
+            };
+            let _ = writeln!(text, "| {}{setup} | {} | {} | {runs} |", case.name, case.verdict.label(), leaves(case));
+        }
+    }
+    text += "\n## Rows about interfaces\n\n";
+    for (number, subject) in OF_INTERFACES {
+        let _ = writeln!(text, "- {number}: {subject}");
+    }
+    text
+}
+
+fn leaves(case: &Case) -> &'static str {
+    use crate::cases::Output::*;
+    match (&case.output, case.verdict.action()) {
+        (Untouched, Action::Drop) => "nothing",
+        (Untouched, _) => "as it came, up the stack",
+        (Frame(_), _) => "the answer",
+        (Rewritten, _) => "with new MACs",
+        (Tunnelled, _) => "in a tunnel",
+    }
+}

@@ -1,0 +1,417 @@
+//! Frames, built by etherparse and by hand: nothing here comes from the code under test.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    ArpEthIpv4Packet, ArpOperation, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header,
+    TcpHeader, UdpHeader,
+};
+
+/// A MAC.
+pub type Mac = [u8; 6];
+
+/// The balancer's first interface.
+pub const OURS: Mac = [0x02, 0xba, 0, 0, 0, 0x01];
+/// The balancer's second interface.
+pub const SECOND: Mac = [0x02, 0xba, 0, 0, 0, 0x02];
+/// A MAC that the configuration adds to the interfaces' own.
+pub const VIRTUAL: Mac = [0x00, 0x00, 0x5e, 0x00, 0x01, 0x0a];
+/// The router that clients' packets come from.
+pub const ROUTER: Mac = [0x02, 0x0e, 0, 0, 0, 0x01];
+/// Somebody else on the link.
+pub const STRANGER: Mac = [0x02, 0x5a, 0, 0, 0, 0x63];
+/// Everybody.
+pub const BROADCAST: Mac = [0xff; 6];
+
+/// Where the network header of an untagged frame begins.
+pub const L3: usize = 14;
+/// Where the transport header of an untagged IPv4 packet without options begins.
+pub const L4: usize = L3 + 20;
+/// Where what follows the fixed header of an untagged IPv6 packet begins.
+pub const L4_V6: usize = L3 + 40;
+
+/// The client, unless a row says otherwise.
+pub const CLIENT: &str = "198.51.100.7:40000";
+/// The same, IPv6.
+pub const CLIENT_V6: &str = "[2001:db8:c::7]:40000";
+
+/// A tag of 802.1Q: its own EtherType, then priority and VLAN.
+pub type Tag = (u16, u16);
+/// VLAN 100.
+pub const VLAN: Tag = (0x8100, 0x6064);
+/// The outer of two tags.
+pub const SERVICE_VLAN: Tag = (0x88a8, 0x00c8);
+/// A priority and no VLAN.
+pub const PRIORITY: Tag = (0x8100, 0xa000);
+
+/// A packet from a client to a VIP, to be changed until it is what a row wants.
+#[derive(Clone)]
+pub struct Packet {
+    destination: Mac,
+    tags: Vec<Tag>,
+    network: Network,
+    transport: Transport,
+    data: Vec<u8>,
+    /// The least length of the frame; zeros fill it.
+    least: usize,
+    /// Bytes that are replaced at last, by their offset in the frame.
+    pokes: Vec<(usize, Vec<u8>)>,
+    /// As the configuration writes it.
+    vip: String,
+}
+
+#[derive(Clone)]
+enum Network {
+    V4(Ipv4Header),
+    /// The fixed header, and extension headers by their kinds; the byte that says what follows is filled in.
+    V6(Ipv6Header, Vec<(u8, Vec<u8>)>),
+}
+
+#[derive(Clone)]
+enum Transport {
+    Tcp(Box<TcpHeader>),
+    Udp {
+        source: u16,
+        destination: u16,
+    },
+    /// All of it is in the data.
+    Other,
+}
+
+/// A segment of an established connection to a VIP, without data.
+pub fn tcp(vip: &str) -> Packet {
+    let (source, destination) = ends(vip);
+    let mut header = TcpHeader::new(source.port(), destination.port(), 0x1000_0001, 501);
+    header.ack = true;
+    header.acknowledgment_number = 0x2000_0002;
+    packet(vip, Transport::Tcp(Box::new(header)), 6)
+}
+
+/// A SYN with the options that a client's stack sends.
+pub fn syn(vip: &str) -> Packet {
+    const OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+    bare_syn(vip).tcp(|tcp| tcp.set_options_raw(&OPTIONS).unwrap())
+}
+
+/// A SYN without options.
+pub fn bare_syn(vip: &str) -> Packet {
+    tcp(vip).tcp(|tcp| {
+        (tcp.syn, tcp.ack, tcp.acknowledgment_number) = (true, false, 0);
+        tcp.window_size = 64_240;
+    })
+}
+
+/// A datagram of 16 bytes to a VIP.
+pub fn udp(vip: &str) -> Packet {
+    let (source, destination) = ends(vip);
+    let transport = Transport::Udp { source: source.port(), destination: destination.port() };
+    packet(vip, transport, 17).data(&[0x5a; 16])
+}
+
+/// A packet of any protocol to a VIP's address.
+pub fn other(vip: &str, protocol: u8, payload: &[u8]) -> Packet {
+    packet(vip, Transport::Other, protocol).data(payload)
+}
+
+fn packet(vip: &str, transport: Transport, protocol: u8) -> Packet {
+    let network = match ends(vip) {
+        (SocketAddr::V4(source), SocketAddr::V4(destination)) => Network::V4(
+            Ipv4Header::new(0, 57, IpNumber(protocol), source.ip().octets(), destination.ip().octets()).unwrap(),
+        ),
+        (SocketAddr::V6(source), SocketAddr::V6(destination)) => Network::V6(
+            Ipv6Header {
+                next_header: IpNumber(protocol),
+                hop_limit: 57,
+                source: source.ip().octets(),
+                destination: destination.ip().octets(),
+                ..Ipv6Header::default()
+            },
+            Vec::new(),
+        ),
+        ends => panic!("{ends:?}: two families"),
+    };
+    Packet {
+        destination: OURS,
+        tags: Vec::new(),
+        network,
+        transport,
+        data: Vec::new(),
+        least: 0,
+        pokes: Vec::new(),
+        vip: vip.to_owned(),
+    }
+}
+
+/// The client and what it connects to: a VIP as the configuration writes it.
+fn ends(vip: &str) -> (SocketAddr, SocketAddr) {
+    let destination: SocketAddr = vip.trim_end_matches("/udp").parse().unwrap_or_else(|_| panic!("{vip}: no VIP"));
+    let client = if destination.is_ipv4() { CLIENT } else { CLIENT_V6 };
+    (client.parse().unwrap(), destination)
+}
+
+impl Packet {
+    /// Another client.
+    pub fn from(mut self, client: &str) -> Self {
+        let client: SocketAddr = client.parse().unwrap_or_else(|_| panic!("{client}: no client"));
+        match &mut self.transport {
+            Transport::Tcp(tcp) => tcp.source_port = client.port(),
+            Transport::Udp { source, .. } => *source = client.port(),
+            Transport::Other => {}
+        }
+        self.source(&client.ip().to_string())
+    }
+
+    /// Another source address.
+    pub fn source(mut self, address: &str) -> Self {
+        match (&mut self.network, address.parse().unwrap()) {
+            (Network::V4(ip), IpAddr::V4(address)) => ip.source = address.octets(),
+            (Network::V6(ip, _), IpAddr::V6(address)) => ip.source = address.octets(),
+            _ => panic!("{address}: the other family"),
+        }
+        self
+    }
+
+    /// To another MAC.
+    pub fn to_mac(mut self, mac: Mac) -> Self {
+        self.destination = mac;
+        self
+    }
+
+    /// With tags, the outer first.
+    pub fn tags(mut self, tags: &[Tag]) -> Self {
+        self.tags = tags.to_vec();
+        self
+    }
+
+    /// With a payload.
+    pub fn data(mut self, data: &[u8]) -> Self {
+        self.data = data.to_vec();
+        self
+    }
+
+    /// Filled up with zeros behind the packet, as short frames are on a wire.
+    pub fn padded(mut self, frame_length: usize) -> Self {
+        self.least = frame_length;
+        self
+    }
+
+    /// With bytes of the frame replaced when all else is done: for headers that lie.
+    pub fn poked(mut self, offset: usize, bytes: &[u8]) -> Self {
+        self.pokes.push((offset, bytes.to_vec()));
+        self
+    }
+
+    /// Changes the IPv4 header; lengths and checksums are filled in later.
+    pub fn ip4(mut self, change: impl FnOnce(&mut Ipv4Header)) -> Self {
+        match &mut self.network {
+            Network::V4(ip) => change(ip),
+            Network::V6(..) => panic!("an IPv6 packet"),
+        }
+        self
+    }
+
+    /// Changes the IPv6 header; lengths are filled in later.
+    pub fn ip6(mut self, change: impl FnOnce(&mut Ipv6Header)) -> Self {
+        match &mut self.network {
+            Network::V6(ip, _) => change(ip),
+            Network::V4(_) => panic!("an IPv4 packet"),
+        }
+        self
+    }
+
+    /// Puts extension headers, by their kinds, between the IPv6 header and what it carries.
+    pub fn extensions(mut self, headers: &[(u8, Vec<u8>)]) -> Self {
+        match &mut self.network {
+            Network::V6(_, extensions) => *extensions = headers.to_vec(),
+            Network::V4(_) => panic!("an IPv4 packet"),
+        }
+        self
+    }
+
+    /// Changes the TCP header; the checksum is filled in later.
+    pub fn tcp(mut self, change: impl FnOnce(&mut TcpHeader)) -> Self {
+        match &mut self.transport {
+            Transport::Tcp(tcp) => change(tcp),
+            _ => panic!("no TCP"),
+        }
+        self
+    }
+
+    /// Of a datagram that is `whole` on the way, the fragment from byte `from` to byte `to` of the IP payload.
+    pub fn fragment(&self, from: usize, to: usize) -> Self {
+        let whole = self.payload();
+        assert!(from.is_multiple_of(8) && to <= whole.len());
+        let more = to < whole.len();
+        let mut fragment = self.clone();
+        match &mut fragment.network {
+            Network::V4(ip) => {
+                ip.identification = 0x4711;
+                ip.more_fragments = more;
+                ip.fragment_offset = IpFragOffset::try_new((from / 8) as u16).unwrap();
+            }
+            Network::V6(_, extensions) => {
+                extensions.push((44, fragment_header(from as u16, more)));
+            }
+        }
+        fragment.transport = Transport::Other;
+        fragment.data(&whole[from..to])
+    }
+
+    /// As the configuration writes it.
+    pub fn vip(&self) -> &str {
+        &self.vip
+    }
+
+    /// The frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut frame = [self.destination, ROUTER].concat();
+        for (kind, control) in &self.tags {
+            frame.extend(kind.to_be_bytes());
+            frame.extend(control.to_be_bytes());
+        }
+        let payload = self.payload();
+        match &self.network {
+            Network::V4(ip) => {
+                let mut ip = ip.clone();
+                ip.set_payload_len(payload.len()).unwrap();
+                ip.header_checksum = ip.calc_header_checksum();
+                frame.extend(0x0800u16.to_be_bytes());
+                frame.extend(ip.to_bytes());
+            }
+            Network::V6(ip, extensions) => {
+                let chain = chain(extensions, ip.next_header.0);
+                let mut ip = ip.clone();
+                ip.set_payload_length(chain.len() + payload.len()).unwrap();
+                ip.next_header = IpNumber(extensions.first().map_or(ip.next_header.0, |(kind, _)| *kind));
+                frame.extend(0x86ddu16.to_be_bytes());
+                frame.extend(ip.to_bytes());
+                frame.extend(chain);
+            }
+        }
+        frame.extend(payload);
+        frame.resize(frame.len().max(self.least), 0);
+        self.pokes.iter().fold(frame, |frame, (offset, bytes)| poke(frame, *offset, bytes))
+    }
+
+    /// The transport header, its checksum right, and the data.
+    fn payload(&self) -> Vec<u8> {
+        match &self.transport {
+            Transport::Tcp(tcp) => {
+                let mut tcp = (**tcp).clone();
+                tcp.checksum = match &self.network {
+                    Network::V4(ip) => tcp.calc_checksum_ipv4_raw(ip.source, ip.destination, &self.data),
+                    Network::V6(ip, _) => tcp.calc_checksum_ipv6_raw(ip.source, ip.destination, &self.data),
+                }
+                .unwrap();
+                [&tcp.to_bytes()[..], &self.data].concat()
+            }
+            Transport::Udp { source, destination } => {
+                let (source, destination) = (*source, *destination);
+                let header = match &self.network {
+                    Network::V4(ip) => UdpHeader::with_ipv4_checksum(source, destination, ip, &self.data),
+                    Network::V6(ip, _) => UdpHeader::with_ipv6_checksum(source, destination, ip, &self.data),
+                }
+                .unwrap();
+                [&header.to_bytes()[..], &self.data].concat()
+            }
+            Transport::Other => self.data.clone(),
+        }
+    }
+}
+
+/// Extension headers, each told what follows it.
+fn chain(extensions: &[(u8, Vec<u8>)], last: u8) -> Vec<u8> {
+    let following = extensions.iter().skip(1).map(|(kind, _)| *kind).chain([last]);
+    let with_next = |((_, bytes), next): (&(u8, Vec<u8>), u8)| [&[next][..], &bytes[1..]].concat();
+    extensions.iter().zip(following).flat_map(with_next).collect()
+}
+
+/// Hop-by-hop options (kind 0), destination options (60) or a mobility header (135) of `8 * units` bytes.
+pub fn options(kind: u8, units: usize) -> (u8, Vec<u8>) {
+    let mut bytes = vec![0; 8 * units];
+    bytes[1] = (units - 1) as u8;
+    // PadN, once for each 8 bytes but 2 in the first: any content does.
+    bytes[2] = 1;
+    (kind, bytes)
+}
+
+/// A routing header of 24 bytes.
+pub fn routing(kind: u8) -> (u8, Vec<u8>) {
+    let mut bytes = vec![0; 24];
+    (bytes[1], bytes[2]) = (2, kind);
+    (43, bytes)
+}
+
+/// An authentication header of 24 bytes, whose length counts in 4 bytes.
+pub fn authentication() -> (u8, Vec<u8>) {
+    let mut bytes = vec![0xaa; 24];
+    bytes[1] = 4;
+    (51, bytes)
+}
+
+/// A fragment header that makes no fragment.
+pub fn atomic() -> (u8, Vec<u8>) {
+    (44, fragment_header(0, false))
+}
+
+fn fragment_header(offset: u16, more: bool) -> Vec<u8> {
+    let word = (offset | more as u16).to_be_bytes();
+    vec![0, 0, word[0], word[1], 0, 0, 0x47, 0x11]
+}
+
+/// The frame with bytes replaced.
+pub fn poke(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    frame[offset..offset + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+/// The first bytes of a frame.
+pub fn cut(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
+    assert!(length < frame.len());
+    frame.truncate(length);
+    frame
+}
+
+/// An Ethernet frame.
+pub fn ethernet(destination: Mac, source: Mac, tags: &[Tag], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let tags = tags.iter().flat_map(|(kind, control)| [kind.to_be_bytes(), control.to_be_bytes()].concat());
+    [&destination[..], &source]
+        .concat()
+        .into_iter()
+        .chain(tags)
+        .chain(ethertype.to_be_bytes())
+        .chain(payload.to_vec())
+        .collect()
+}
+
+/// An ARP packet.
+pub fn arp(operation: ArpOperation, sender: (Mac, &str), target: (Mac, &str)) -> Vec<u8> {
+    let octets = |address: &str| address.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    ArpEthIpv4Packet {
+        operation,
+        sender_mac: sender.0,
+        sender_ipv4: octets(sender.1),
+        target_mac: target.0,
+        target_ipv4: octets(target.1),
+    }
+    .to_bytes()
+    .to_vec()
+}
+
+/// An ICMPv6 packet behind its IPv6 header: kind, code, the 4 bytes behind the checksum, and the rest.
+pub fn icmp6(source: &str, destination: &str, kind: [u8; 2], word: [u8; 4], rest: &[u8]) -> Vec<u8> {
+    let octets = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let (source, destination) = (octets(source), octets(destination));
+    let message = Icmpv6Type::Unknown { type_u8: kind[0], code_u8: kind[1], bytes5to8: word };
+    let header = Icmpv6Header::with_checksum(message, source, destination, rest).unwrap();
+    let header = header.to_bytes();
+    let ip = Ipv6Header {
+        payload_length: (header.len() + rest.len()) as u16,
+        next_header: IpNumber(58),
+        hop_limit: 255,
+        source,
+        destination,
+        ..Ipv6Header::default()
+    };
+    [&ip.to_bytes()[..], &header, rest].concat()
+}

@@ -1,0 +1,164 @@
+//! The pure path on the host: a frame in a byte vector and the tables of a [`World`].
+
+use lb_common::{
+    abi::{Live, NO_BACKEND, Service, Slot, SlotPair},
+    balance::{Outcome, balance},
+    packet::{Packet, Tables},
+    wire::Header,
+};
+
+use crate::{
+    cases::Case,
+    expect::{Seen, chosen},
+    setup::World,
+};
+
+/// Room that a driver leaves before a frame.
+pub const HEADROOM: usize = 256;
+/// What the first buffer of a long frame holds.
+pub const FIRST_BUFFER: usize = 3520;
+
+/// A frame with room in front, of which only the first buffer can be read directly.
+#[derive(Clone)]
+pub struct Frame {
+    /// Words, so that even offsets are aligned.
+    words: Vec<u16>,
+    /// Where the frame begins; even.
+    head: usize,
+    /// Where the first buffer ends.
+    linear_end: usize,
+    /// Where the frame ends.
+    end: usize,
+}
+
+impl Frame {
+    /// A frame whose first buffer holds `linear` bytes at most, with `headroom` bytes (an even number) before it.
+    pub fn new(bytes: &[u8], headroom: usize, linear: usize) -> Self {
+        assert!(headroom.is_multiple_of(2), "what a driver leaves is even");
+        let end = headroom + bytes.len();
+        let mut words = vec![0; end.div_ceil(2)];
+        for (at, byte) in (headroom..).zip(bytes) {
+            words[at / 2] |= u16::from_ne_bytes(if at % 2 == 0 { [*byte, 0] } else { [0, *byte] });
+        }
+        Frame { words, head: headroom, linear_end: headroom + linear.min(bytes.len()), end }
+    }
+
+    /// The frame as it is now.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = self.words.iter().flat_map(|word| word.to_ne_bytes());
+        bytes.take(self.end).skip(self.head).collect()
+    }
+
+    /// The one bounds check: the word at which a header begins.
+    fn word(&self, offset: usize, size: usize) -> Option<usize> {
+        let start = self.head.checked_add(offset)?;
+        assert!(start.is_multiple_of(2), "a header at odd offset {offset}");
+        (start.checked_add(size)? <= self.linear_end).then_some(start / 2)
+    }
+}
+
+impl Packet for Frame {
+    fn at<H: Header>(&self, offset: usize) -> Option<&H> {
+        let word = self.word(offset, size_of::<H>())?;
+        // SAFETY: `word` found `H`'s size within the vector; any bytes are an `H`, whose alignment is that of a word at
+        // most (its contract).
+        Some(unsafe { &*self.words.as_ptr().add(word).cast() })
+    }
+
+    fn at_mut<H: Header>(&mut self, offset: usize) -> Option<&mut H> {
+        let word = self.word(offset, size_of::<H>())?;
+        // SAFETY: as in `at`, and `self` is borrowed mutably.
+        Some(unsafe { &mut *self.words.as_mut_ptr().add(word).cast() })
+    }
+
+    fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.end - self.head
+    }
+
+    fn grow_head(&mut self, bytes: usize) -> bool {
+        let grows = bytes <= self.head;
+        self.head -= if grows { bytes } else { 0 };
+        grows
+    }
+
+    fn shrink_head(&mut self, bytes: usize) -> bool {
+        let shrinks = self.head + bytes <= self.linear_end;
+        self.head += if shrinks { bytes } else { 0 };
+        shrinks
+    }
+}
+
+/// The tables as the kernel's maps hold them.
+pub struct HostTables {
+    live: Box<Live>,
+    slots: Vec<SlotPair>,
+}
+
+impl HostTables {
+    /// Lays the tables of a setup out.
+    pub fn new(world: &World) -> Self {
+        let tables = &world.tables;
+        let mut slots = Vec::new();
+        let mut starts = Vec::new();
+        for ring in &tables.rings {
+            starts.push(2 * slots.len() as u32);
+            let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
+            slots.extend(ring.chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none))));
+        }
+        // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
+        let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
+        live.settings[0] = tables.settings;
+        live.interfaces[..world.interfaces.len()].copy_from_slice(&world.interfaces);
+        live.backends[..tables.backends.len()].copy_from_slice(&tables.backends);
+        for (service, position) in tables.services.iter().zip(&tables.positions) {
+            live.services[0][*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
+        }
+        HostTables { live, slots }
+    }
+}
+
+impl Tables for HostTables {
+    fn live(&self) -> Option<&Live> {
+        Some(&self.live)
+    }
+
+    fn interface_number(&self) -> u32 {
+        0
+    }
+
+    fn slots(&self, index: u32) -> Option<SlotPair> {
+        self.slots.get(index as usize).copied()
+    }
+}
+
+/// A setup on the host.
+pub struct Host {
+    /// What was planned.
+    pub world: World,
+    tables: HostTables,
+}
+
+impl Host {
+    /// Lays the tables out.
+    pub fn new(world: World) -> Self {
+        let tables = HostTables::new(&world);
+        Host { world, tables }
+    }
+
+    /// Runs a case.
+    pub fn run(&self, case: &Case) -> (Outcome, Seen) {
+        self.run_frame(&case.frame, case.headroom.unwrap_or(HEADROOM))
+    }
+
+    /// Runs a frame.
+    pub fn run_frame(&self, frame: &[u8], headroom: usize) -> (Outcome, Seen) {
+        self.run_on(&mut Frame::new(frame, headroom, FIRST_BUFFER))
+    }
+
+    /// Runs a frame where it lies.
+    pub fn run_on(&self, frame: &mut Frame) -> (Outcome, Seen) {
+        let outcome = balance(frame, &self.tables);
+        let (vip, backend) = chosen(&self.world, outcome.vip, outcome.backend);
+        (outcome, Seen { verdict: outcome.verdict, vip, backend, hash: outcome.hash, frame: frame.bytes() })
+    }
+}

@@ -1,0 +1,293 @@
+//! The program in the kernel: the same tables in its maps, frames by `BPF_PROG_TEST_RUN`, counters read before and after.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lb_common::{
+    abi::{BackendCounts, Explanation, VipCounts},
+    verdict::{Action, Verdict},
+};
+use lb_userspace::datapath::{
+    Attachment, Loaded, Pins, load,
+    requirements::{self, Kernel as Version},
+};
+
+use crate::{
+    cases::Case,
+    expect::Counted,
+    host::FIRST_BUFFER,
+    setup::{INTERFACES, Setup, World},
+};
+
+/// From here on the kernel lets metadata take so much of the headroom that a tunnel's header finds none.
+pub const LITTLE_ROOM_KERNEL: Version = Version(6, 10);
+/// What the kernel keeps of the headroom for itself, and so the room that a frame has without metadata.
+const ROOM: usize = 256 - 40;
+
+/// Which of the balancer's two programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    /// For frames in one buffer.
+    Weir,
+    /// For all.
+    WeirFrags,
+}
+
+/// A setup in the kernel, attached nowhere. Its pins go with it.
+pub struct Kernel {
+    loaded: Loaded,
+    pins: Pins,
+    vips: Vec<(u16, String)>,
+    backends: u16,
+    /// The running one.
+    pub version: Version,
+}
+
+impl Kernel {
+    /// Loads a program and the tables of a setup; an error is a sentence with the way out.
+    pub fn load(setup: &Setup, world: &World, program: Program) -> Result<Self> {
+        let version = requirements::check()?;
+        let name = format!("weir-{}-{}-{program:?}-{:?}", std::process::id(), setup.name, std::thread::current().id());
+        let pins = Guard(Pins::new(format!("/sys/fs/bpf/{}", name.replace(['(', ')', '.'], ""))));
+        pins.0.prepare()?;
+        let interface = |((name, _), entry): (&(&str, _), &lb_common::abi::Interface)| Attachment {
+            name: (*name).to_owned(),
+            entry: *entry,
+            xdp: None,
+        };
+        let interfaces = INTERFACES.iter().zip(&world.interfaces).map(interface).collect();
+        // The loader takes the program without frags where the kernel knows no other.
+        let wanted = if program == Program::Weir { Version(5, 10) } else { version };
+        let loaded = load(&pins.0, wanted, &world.tables, interfaces)?;
+        let vips = (0..).zip(world.vips.iter().cloned()).collect();
+        Ok(Kernel { loaded, pins: pins.keep(), vips, backends: world.tables.backends.len() as u16, version })
+    }
+
+    /// Runs a case. Returns the kernel's action and the frame as it left.
+    pub fn run(&self, case: &Case) -> Result<(u32, Vec<u8>)> {
+        match case.headroom {
+            None => self.run_frame(&case.frame),
+            Some(room) => self.run_with_room(&case.frame, room),
+        }
+    }
+
+    /// Runs a frame.
+    pub fn run_frame(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        self.loaded.run(frame)
+    }
+
+    /// Runs a frame that has only `room` bytes before it: metadata takes the rest.
+    fn run_with_room(&self, frame: &[u8], room: usize) -> Result<(u32, Vec<u8>)> {
+        let metadata = ROOM - room;
+        let input = [&vec![0; metadata], frame].concat();
+        // A `struct xdp_md`: data and data_end come first, as offsets.
+        let context = [metadata as u32, input.len() as u32, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
+        let mut out = vec![0; input.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(&input),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = self.loaded.program()?.test_run(options)?;
+        ensure!(result.data_size_out as usize >= metadata, "{} bytes came back", result.data_size_out);
+        Ok((result.return_value, out[metadata..result.data_size_out as usize].to_vec()))
+    }
+
+    /// The program, for runs of other kinds.
+    pub fn program(&self) -> Result<&Xdp> {
+        self.loaded.program()
+    }
+
+    /// What `weir_explain` says of a frame, and the frame as it would leave; `None` of one that does not fit one buffer,
+    /// which it is not made for.
+    pub fn explain(&self, frame: &[u8]) -> Result<Option<(Explanation, Vec<u8>)>> {
+        (frame.len() <= FIRST_BUFFER).then(|| self.loaded.explain(frame)).transpose()
+    }
+
+    /// All counters, summed over CPUs.
+    pub fn counters(&self) -> Result<Counted> {
+        let datapath = self.loaded.datapath();
+        let verdicts = datapath.verdicts()?.into_iter().map(|(verdict, cpus)| (verdict.label(), cpus.iter().sum()));
+        let mut counted = Counted { verdicts: verdicts.collect(), ..Counted::default() };
+        for (id, vip) in &self.vips {
+            let sum = datapath.vip_counts(*id)?.into_iter().fold(VipCounts::default(), add_vip);
+            counted.vips.insert(vip.clone(), sum);
+        }
+        for id in 0..self.backends {
+            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), add_backend);
+            counted.backends.insert(id.into(), sum);
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        let _ = self.pins.remove();
+    }
+}
+
+/// Removes pins of a load that fails.
+struct Guard(Pins);
+
+impl Guard {
+    fn keep(self) -> Pins {
+        let pins = self.0.clone();
+        std::mem::forget(self);
+        pins
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.remove();
+    }
+}
+
+/// The kernel's action for a verdict.
+pub fn action(verdict: Verdict) -> u32 {
+    const XDP_DROP: u32 = 1;
+    const XDP_PASS: u32 = 2;
+    const XDP_TX: u32 = 3;
+    const XDP_REDIRECT: u32 = 4;
+    match verdict.action() {
+        Action::Drop => XDP_DROP,
+        Action::Pass => XDP_PASS,
+        Action::Transmit => XDP_TX,
+        Action::Redirect => XDP_REDIRECT,
+    }
+}
+
+impl Counted {
+    /// What changed since `before`, without what did not.
+    pub fn since(&self, before: &Counted) -> Counted {
+        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count - before.verdicts[label]));
+        let vips = self.vips.iter().map(|(vip, counts)| {
+            let earlier = vip_words(&before.vips[vip]);
+            let mut words = vip_words(counts);
+            words.iter_mut().zip(earlier).for_each(|(word, earlier)| *word -= earlier);
+            (vip.clone(), from_vip_words(words))
+        });
+        let backends = self.backends.iter().map(|(id, counts)| {
+            let earlier = before.backends[id];
+            (*id, BackendCounts { packets: counts.packets - earlier.packets, bytes: counts.bytes - earlier.bytes })
+        });
+        Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() }.without_zeros()
+    }
+
+    /// Adds other counts.
+    pub fn add(&mut self, other: &Counted) {
+        for (label, count) in &other.verdicts {
+            *self.verdicts.entry(label).or_default() += count;
+        }
+        for (vip, counts) in &other.vips {
+            let sum = self.vips.entry(vip.clone()).or_default();
+            *sum = add_vip(*sum, *counts);
+        }
+        for (id, counts) in &other.backends {
+            let sum = self.backends.entry(*id).or_default();
+            *sum = add_backend(*sum, *counts);
+        }
+    }
+
+    fn without_zeros(self) -> Self {
+        fn moved<K: Ord, V: Default + PartialEq>(counts: BTreeMap<K, V>) -> BTreeMap<K, V> {
+            counts.into_iter().filter(|(_, count)| *count != V::default()).collect()
+        }
+        Counted { verdicts: moved(self.verdicts), vips: moved(self.vips), backends: moved(self.backends) }
+    }
+}
+
+fn vip_words(counts: &VipCounts) -> [u64; 10] {
+    let VipCounts {
+        packets,
+        bytes,
+        dropped,
+        passed,
+        syn_zero_bare,
+        syn_zero_padding,
+        syn_zero_options,
+        syn_open_bare,
+        syn_open_padding,
+        syn_open_options,
+    } = *counts;
+    [
+        packets,
+        bytes,
+        dropped,
+        passed,
+        syn_zero_bare,
+        syn_zero_padding,
+        syn_zero_options,
+        syn_open_bare,
+        syn_open_padding,
+        syn_open_options,
+    ]
+}
+
+fn from_vip_words(words: [u64; 10]) -> VipCounts {
+    let [
+        packets,
+        bytes,
+        dropped,
+        passed,
+        syn_zero_bare,
+        syn_zero_padding,
+        syn_zero_options,
+        syn_open_bare,
+        syn_open_padding,
+        syn_open_options,
+    ] = words;
+    VipCounts {
+        packets,
+        bytes,
+        dropped,
+        passed,
+        syn_zero_bare,
+        syn_zero_padding,
+        syn_zero_options,
+        syn_open_bare,
+        syn_open_padding,
+        syn_open_options,
+    }
+}
+
+fn add_vip(sum: VipCounts, counts: VipCounts) -> VipCounts {
+    let mut words = vip_words(&sum);
+    words.iter_mut().zip(vip_words(&counts)).for_each(|(word, count)| *word += count);
+    from_vip_words(words)
+}
+
+fn add_backend(sum: BackendCounts, counts: BackendCounts) -> BackendCounts {
+    BackendCounts { packets: sum.packets + counts.packets, bytes: sum.bytes + counts.bytes }
+}
+
+/// Setups, each loaded when the first case asks for it.
+pub struct Kernels<T> {
+    program: Program,
+    ready: BTreeMap<&'static str, T>,
+}
+
+impl<T> Kernels<T> {
+    /// None yet.
+    pub fn new(program: Program) -> Self {
+        Kernels { program, ready: BTreeMap::new() }
+    }
+
+    /// The one of a setup.
+    pub fn of(
+        &mut self,
+        setup: &'static Setup,
+        make: impl FnOnce(&'static Setup, Program) -> Result<T>,
+    ) -> Result<&mut T> {
+        use std::collections::btree_map::Entry;
+        match self.ready.entry(setup.name) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                Ok(entry.insert(make(setup, self.program).with_context(|| format!("setup {}", setup.name))?))
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Every case through the pure path on the host, and what the table itself must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::verdict::{Action, Verdict};
+use tests::{
+    cases::{self, Case},
+    expect::{Flows, check},
+    frames::tcp,
+    host::{HEADROOM, Host},
+    setup::{SPREAD, STANDARD},
+};
+
+/// Runs the cases of an area; fails with all that differ.
+fn run(area: &str) {
+    let mut hosts: BTreeMap<&str, (Host, Flows)> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for case in cases::area(area) {
+        let (host, flows) =
+            hosts.entry(case.setup.name).or_insert_with(|| (Host::new(case.setup.world()), Flows::default()));
+        if let Err(fault) = run_case(host, flows, &case) {
+            faults.push(format!("{}: {fault}", case.title()));
+        }
+    }
+    assert!(faults.is_empty(), "{} cases of {area}:\n{}", faults.len(), faults.join("\n"));
+}
+
+fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
+    let (outcome, seen) = host.run(case);
+    check(case, &seen, flows)?;
+    if outcome.syn != case.syn {
+        return Err(format!("SYN: {:?}, not {:?}", outcome.syn, case.syn));
+    }
+    let beside = host.world.interfaces[1].index;
+    if outcome.verdict == Verdict::Redirected && outcome.redirect != beside {
+        return Err(format!("to interface {}, not {beside}", outcome.redirect));
+    }
+    Ok(())
+}
+
+#[test]
+fn ethernet() {
+    run("Ethernet and VLAN");
+}
+
+#[test]
+fn neighbours() {
+    run("ARP and neighbour discovery");
+}
+
+#[test]
+fn ipv4() {
+    run("IPv4");
+}
+
+#[test]
+fn ipv6() {
+    run("IPv6");
+}
+
+#[test]
+fn tcp_segments() {
+    run("TCP");
+}
+
+#[test]
+fn udp() {
+    run("UDP");
+}
+
+#[test]
+fn backends_and_tunnels() {
+    run("Backends, tunnels and size");
+}
+
+#[test]
+fn every_case_has_a_title_of_its_own() {
+    let mut titles = BTreeSet::new();
+    for case in cases::all() {
+        assert!(titles.insert(case.title()), "{}: twice", case.title());
+    }
+}
+
+#[test]
+fn every_verdict_but_one_has_a_case() {
+    let cases = cases::all();
+    for verdict in Verdict::ALL {
+        // Arrays of the kernel are always there, so tables that are not cannot be made for both sides.
+        let shown = cases.iter().any(|case| case.verdict == *verdict);
+        assert_eq!(shown, *verdict != Verdict::NotReady, "{}", verdict.label());
+    }
+}
+
+#[test]
+fn what_is_passed_or_dropped_is_untouched() {
+    for case in cases::all() {
+        let rewrites = matches!(case.verdict.action(), Action::Transmit | Action::Redirect);
+        assert_eq!(rewrites, case.output != cases::Output::Untouched, "{}", case.title());
+    }
+}
+
+/// Otherwise it would mean nothing that one flow reaches one backend.
+#[test]
+fn flows_spread_over_backends() {
+    let host = Host::new(STANDARD.world());
+    let reached = |port| host.run_frame(&tcp(SPREAD).from(&format!("198.51.100.7:{port}")).frame(), HEADROOM).1.backend;
+    let backends: BTreeSet<_> = (40_000..40_100).map(|port| reached(port).expect("one is chosen").0).collect();
+    assert_eq!(backends.len(), 4, "{backends:?}");
+}
