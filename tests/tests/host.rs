@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::verdict::{Action, Verdict};
+use lb_common::{
+    filter::Syn,
+    verdict::{Action, Verdict},
+};
 use tests::{
     cases::{self, Case},
     expect::{Flows, check},
@@ -28,7 +31,7 @@ fn run(area: &str) {
 fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
     let (outcome, seen) = host.run(case);
     check(case, &seen, flows)?;
-    if outcome.syn != case.syn {
+    if Syn::from_number(outcome.syn) != case.syn {
         return Err(format!("SYN: {:?}, not {:?}", outcome.syn, case.syn));
     }
     let beside = host.world.interfaces[1].index;
