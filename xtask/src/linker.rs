@@ -13,8 +13,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    command::{output, run, succeeds},
-    toolchain::{self, Rustc},
+    command::{output, run},
+    toolchain::Rustc,
+    tools::{self, works},
 };
 
 const VERSION: &str = "0.13.0";
@@ -24,7 +25,7 @@ const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 /// The bpf-linker for this compiler, built if it is missing: `WEIR_BPF_LINKER`, else one among our tools.
 pub fn ensure(rustc: &Rustc) -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("WEIR_BPF_LINKER").map(PathBuf::from) {
-        ensure!(runs(&chosen), "WEIR_BPF_LINKER={}: does not run", chosen.display());
+        ensure!(works(&chosen), "WEIR_BPF_LINKER={}: does not run", chosen.display());
         return Ok(chosen);
     }
     let way_out = "install a bpf-linker for it and name it in WEIR_BPF_LINKER";
@@ -34,22 +35,12 @@ pub fn ensure(rustc: &Rustc) -> Result<PathBuf> {
     let loaded = output(Command::new("ldd").arg(&rustc.path))?;
     let library = llvm_library(&loaded)
         .with_context(|| format!("{}: has its LLVM inside, not as a shared library: {way_out}", this()))?;
-    let directory = tools()?.join(directory_name(llvm, library.name));
+    let directory = tools::directory()?.join(directory_name(llvm, library.name));
     let linker = directory.join("bin/bpf-linker");
-    if !runs(&linker) {
+    if !works(&linker) {
         install(&directory, llvm, &library)?;
     }
     Ok(linker)
-}
-
-/// Where tools that we build are kept, for all clones of this user.
-pub fn tools() -> Result<PathBuf> {
-    if let Some(tools) = env::var_os("WEIR_TOOLS") {
-        return Ok(tools.into());
-    }
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
-    Ok(cache.context("no home directory: name a directory for tools in WEIR_TOOLS")?.join("weir"))
 }
 
 /// The shared library that holds a compiler's LLVM.
@@ -72,12 +63,8 @@ fn directory_name(llvm: u32, library: &str) -> String {
     format!("bpf-linker-{VERSION}-llvm{llvm}{toolchain}")
 }
 
-fn runs(linker: &Path) -> bool {
-    succeeds(Command::new(linker).arg("--version"))
-}
-
 fn install(directory: &Path, llvm: u32, library: &Library) -> Result<()> {
-    eprintln!("building bpf-linker {VERSION} for LLVM {llvm} (a minute or two, once)");
+    eprintln!("building bpf-linker {VERSION} for LLVM {llvm} (about a minute, once)");
     // `-lLLVM` finds the first name when it is linked, the loader finds the second when it runs.
     let links = directory.join("lib");
     fs::create_dir_all(&links).with_context(|| format!("{}: cannot be made", links.display()))?;
@@ -86,11 +73,8 @@ fn install(directory: &Path, llvm: u32, library: &Library) -> Result<()> {
         let _ = fs::remove_file(&link);
         symlink(library.path, &link).with_context(|| format!("{}: cannot be made", link.display()))?;
     }
-    let features = format!("llvm-{llvm}");
-    run(Command::new(toolchain::cargo())
-        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force"])
-        .args(["--no-default-features", "--features", &features, "--root"])
-        .arg(directory)
+    run(tools::install("bpf-linker", VERSION, directory)
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
         .env("LLVM_PREFIX", directory))
 }
 

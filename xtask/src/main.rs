@@ -18,6 +18,7 @@ mod setup;
 mod sweep;
 mod test;
 mod toolchain;
+mod tools;
 mod userspace;
 
 /// Builds, runs, tests and lints Weir.

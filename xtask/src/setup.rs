@@ -6,9 +6,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{
     apt,
-    command::{find, run, succeeds},
+    command::{find, run},
     linker,
     toolchain::{self, BPF_TARGET, Rustc},
+    tools,
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
@@ -142,13 +143,11 @@ fn install_formatter_and_clippy(rustc: &Rustc) -> Result<()> {
 }
 
 fn cargo_deny() -> Result<PathBuf> {
-    let directory = linker::tools()?.join(format!("cargo-deny-{CARGO_DENY}"));
+    let directory = tools::directory()?.join(format!("cargo-deny-{CARGO_DENY}"));
     let deny = directory.join("bin/cargo-deny");
-    if !succeeds(Command::new(&deny).arg("--version")) {
-        eprintln!("building cargo-deny {CARGO_DENY} (a few minutes, once)");
-        run(Command::new(toolchain::cargo())
-            .args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--force", "--root"])
-            .arg(&directory))?;
+    if !tools::works(&deny) {
+        eprintln!("building cargo-deny {CARGO_DENY} (a minute or two, once)");
+        run(&mut tools::install("cargo-deny", CARGO_DENY, &directory))?;
     }
     Ok(deny)
 }
