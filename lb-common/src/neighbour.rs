@@ -75,8 +75,13 @@ fn solicitation<P: Packet, T: Tables>(packet: &mut P, path: &Path<T>, l3: usize,
     }
     let mut link = LinkHeader::read(packet, l3)?;
     // The answer carries our MAC; a question without its asker's has no room for that.
-    if payload < MESSAGE && !packet.grow_head(size_of::<LinkAddress>()) {
-        return Some(Verdict::NoHeadroom);
+    if payload < MESSAGE {
+        if !packet.grow_head(size_of::<LinkAddress>()) {
+            return Some(Verdict::NoHeadroom);
+        }
+    } else {
+        // It may lie beyond the first buffer. Nothing is written before that is known: what is passed stays as it came.
+        packet.at::<LinkAddress>(l4 + size_of::<Neighbour>())?;
     }
     let source = ip.source;
     let looks_for_duplicates = source == [0; 4];

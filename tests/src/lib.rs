@@ -8,4 +8,5 @@ pub mod expect;
 pub mod frames;
 pub mod host;
 pub mod kernel;
+pub mod mutate;
 pub mod setup;

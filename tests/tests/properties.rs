@@ -1,0 +1,177 @@
+//! What holds for every frame, on the host.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::LazyLock};
+
+use lb_common::{
+    balance::Outcome,
+    decapsulate::{Served, decapsulate},
+    verdict::{Action, Stripping, Verdict},
+};
+use proptest::prelude::*;
+use tests::{
+    cases::Output,
+    expect::{Seen, diff, ip_packet},
+    host::{FIRST_BUFFER, Frame, HEADROOM, Host},
+    mutate::{CASES, asked_for, damaged, random, vip_addresses},
+    setup::{Family, STANDARD},
+};
+
+static HOST: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
+static VIPS: LazyLock<BTreeSet<IpAddr>> = LazyLock::new(|| vip_addresses(&HOST.world));
+
+fn sent(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Forwarded | Verdict::Redirected)
+}
+
+/// Runs a frame and checks what must hold whatever it is.
+fn run(frame: &[u8], headroom: usize, linear: usize) -> Result<(Outcome, Seen), TestCaseError> {
+    let (outcome, seen) = HOST.run_on(&mut Frame::new(frame, headroom, linear));
+    if matches!(seen.verdict.action(), Action::Pass | Action::Drop) {
+        prop_assert!(seen.frame == frame, "{} changed the frame:\n{}", seen.verdict.label(), diff(&seen.frame, frame));
+    }
+    if asked_for(frame).iter().all(|address| !VIPS.contains(address)) {
+        prop_assert_eq!(seen.verdict.action(), Action::Pass, "{} of no VIP's frame", seen.verdict.label());
+    }
+    if sent(seen.verdict) {
+        check_sent(frame, &seen)?;
+    }
+    Ok((outcome, seen))
+}
+
+/// What is sent on is what came, and no longer than its frame.
+fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
+    let tunnel = seen.backend.expect("it was sent to one").1;
+    let (l3, packet) = ip_packet(frame);
+    let outer = match tunnel {
+        None => 0,
+        Some(Family::V4) => 20,
+        Some(Family::V6) => 40,
+    };
+    prop_assert_eq!(seen.frame.len(), frame.len() + outer);
+    prop_assert_eq!(&seen.frame[l3 + outer..], &frame[l3..], "what is inside changed");
+    match tunnel {
+        None => prop_assert_eq!(&seen.frame[12..], &frame[12..], "more than the MACs changed"),
+        Some(_) => {
+            prop_assert_eq!(&seen.frame[12..l3 - 2], &frame[12..l3 - 2], "the tags changed");
+            let (outer_l3, tunnelled) = ip_packet(&seen.frame);
+            prop_assert_eq!(outer_l3, l3);
+            prop_assert_eq!(tunnelled.len(), packet.len() + outer);
+            prop_assert_eq!(&tunnelled[outer..], packet);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_frames(frame in damaged()) {
+        run(&frame, HEADROOM, FIRST_BUFFER)?;
+    }
+
+    #[test]
+    fn random_frames(frame in random()) {
+        run(&frame, HEADROOM, FIRST_BUFFER)?;
+    }
+
+    #[test]
+    fn little_room_and_short_buffers(frame in damaged(), headroom in 0..40usize, linear in 0..160usize) {
+        run(&frame, 2 * headroom, linear)?;
+    }
+
+    #[test]
+    fn the_same_frame_meets_the_same_end(frame in damaged()) {
+        prop_assert_eq!(run(&frame, HEADROOM, FIRST_BUFFER)?, run(&frame, HEADROOM, FIRST_BUFFER)?);
+    }
+
+    /// Rule 0: any frame whose destination is made no VIP's.
+    #[test]
+    fn what_is_not_for_a_vip_is_passed(frame in damaged(), last in any::<u8>()) {
+        let mut frame = frame;
+        for at in vip_places(&frame) {
+            // The last byte of 198.18.0.0/15 or 3fff::/20, which are nobody's VIPs.
+            let nobody: &[u8] = if at.1 == 4 { &[198, 18, 0] } else { &[0x3f; 15] };
+            frame[at.0..at.0 + at.1 - 1].copy_from_slice(nobody);
+            frame[at.0 + at.1 - 1] = last;
+        }
+        let (_, seen) = run(&frame, HEADROOM, FIRST_BUFFER)?;
+        prop_assert_eq!(seen.verdict.action(), Action::Pass);
+    }
+}
+
+/// Where a frame names the addresses of [`asked_for`], and how long they are.
+fn vip_places(frame: &[u8]) -> Vec<(usize, usize)> {
+    let mut places = Vec::new();
+    for address in asked_for(frame) {
+        let bytes = match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let found = frame.windows(bytes.len()).enumerate().skip(14).filter(|(_, window)| *window == bytes);
+        places.extend(found.map(|(at, _)| (at, bytes.len())));
+    }
+    places
+}
+
+/// Cut at every length, a frame is never sent on if its packet claims more than is there.
+#[test]
+fn truncated_frames() {
+    for case in CASES.iter().filter(|case| case.frame.len() <= 400) {
+        for length in 0..case.frame.len() {
+            let frame = &case.frame[..length];
+            let (_, seen) = run(frame, HEADROOM, FIRST_BUFFER).unwrap_or_else(|fault| {
+                panic!("{}, cut to {length}: {fault}", case.title());
+            });
+            // `ip_packet` panics if the packet is longer than the frame; `run` asked it for what was sent.
+            assert!(!sent(seen.verdict) || sent(case.verdict), "{}, cut to {length}: sent", case.title());
+        }
+    }
+}
+
+/// A first buffer that ends anywhere in a frame makes no difference but that a packet may be refused.
+#[test]
+fn short_first_buffers() {
+    for case in CASES.iter().filter(|case| case.frame.len() <= 400) {
+        for linear in 0..case.frame.len() {
+            let (_, seen) = run(&case.frame, HEADROOM, linear).unwrap_or_else(|fault| {
+                panic!("{}, first buffer of {linear}: {fault}", case.title());
+            });
+            let as_usual = seen.verdict == case.verdict;
+            let refused = matches!(seen.verdict.action(), Action::Pass | Action::Drop);
+            assert!(as_usual || refused, "{}, first buffer of {linear}: {}", case.title(), seen.verdict.label());
+        }
+    }
+}
+
+/// A backend that all tunnels end at.
+struct Everything;
+
+impl Served for Everything {
+    fn endpoint4(&self, _: u32) -> bool {
+        true
+    }
+    fn endpoint6(&self, _: [u32; 4]) -> bool {
+        true
+    }
+    fn vip4(&self, _: u32) -> bool {
+        true
+    }
+    fn vip6(&self, _: [u32; 4]) -> bool {
+        true
+    }
+}
+
+/// The second program takes off what the first put on.
+#[test]
+fn tunnels_are_stripped_to_what_went_in() {
+    let tunnelled: Vec<_> = CASES.iter().filter(|case| case.output == Output::Tunnelled).collect();
+    assert!(tunnelled.len() > 40);
+    for case in tunnelled {
+        let (_, seen) = HOST.run(case);
+        let mut frame = Frame::new(&seen.frame, 0, FIRST_BUFFER);
+        assert_eq!(decapsulate(&mut frame, &Everything), Stripping::Stripped, "{}", case.title());
+        let expected = [&seen.frame[..12], &case.frame[12..]].concat();
+        assert!(frame.bytes() == expected, "{}:\n{}", case.title(), diff(&frame.bytes(), &expected));
+    }
+}
