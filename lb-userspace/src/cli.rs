@@ -76,9 +76,9 @@ pub enum Command {
     ///
     /// The kernel decides, by the same path over the live tables, on a packet made for the question; nothing is counted.
     Explain {
-        /// The client, as ADDRESS:PORT or [ADDRESS]:PORT
+        /// The client, as `ADDRESS:PORT` or `[ADDRESS]:PORT`
         source: SocketAddr,
-        /// The VIP, as ADDRESS:PORT, with /udp behind for UDP
+        /// The VIP, as `ADDRESS:PORT`, with `/udp` behind for UDP
         vip: Destination,
     },
     /// Answer ARP and neighbour solicitations for the VIPs, or stop (for keepalived's notify)

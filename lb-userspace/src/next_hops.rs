@@ -2,7 +2,7 @@
 //! change.
 //!
 //! [`Resolver`] is the edge: it asks the kernel and listens to it. What follows from the answers is decided by
-//! [`table`], which knows neither sockets nor clocks.
+//! `table`, which knows neither sockets nor clocks.
 
 mod kernel;
 mod table;
