@@ -1,7 +1,8 @@
 //! Headers as they lie on the wire, one file a protocol.
 //!
 //! Every header is `#[repr(C, packed(2))]` with plain fields: 2 bytes is the true alignment behind an Ethernet
-//! header. Numbers longer than a byte are [`Be16`] and [`Be32`], so that the byte order is in the type.
+//! header. Numbers of two bytes are [`Be16`], so that the byte order is in the type; longer
+//! ones are only compared, hashed and copied, and kept as loaded.
 
 mod arp;
 mod ethernet;
