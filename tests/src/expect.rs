@@ -67,19 +67,24 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) -> R
     if seen == expected { Ok(()) } else { Err(format!("{what}: {seen:?}, not {expected:?}")) }
 }
 
-/// The counters that a case moves.
-pub fn counted(case: &Case, seen_backend: Option<u32>) -> Counted {
-    let sent = matches!(case.verdict, Verdict::Forwarded | Verdict::Redirected);
-    let bytes = if sent { ip_packet(&case.frame).1.len() as u64 } else { 0 };
-    let mut counted = Counted { verdicts: [(case.verdict.label(), 1)].into(), ..Counted::default() };
-    if let Some(vip) = &case.vip {
+/// The counters that a case moves, given the backend that was chosen.
+pub fn counted(case: &Case, backend: Option<u32>) -> Counted {
+    counts_of(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend)
+}
+
+/// The counters that a frame moves which got this verdict.
+pub fn counts_of(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<Syn>, backend: Option<u32>) -> Counted {
+    let sent = matches!(verdict, Verdict::Forwarded | Verdict::Redirected);
+    let bytes = if sent { ip_packet(frame).1.len() as u64 } else { 0 };
+    let mut counted = Counted { verdicts: [(verdict.label(), 1)].into(), ..Counted::default() };
+    if let Some(vip) = vip {
         let mut counts = VipCounts::default();
-        match case.verdict.action() {
+        match verdict.action() {
             Action::Pass => counts.passed = 1,
             Action::Drop => counts.dropped = 1,
             Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),
         }
-        match case.syn {
+        match syn {
             None => {}
             Some(Syn::ZeroBare) => counts.syn_zero_bare = 1,
             Some(Syn::ZeroPadding) => counts.syn_zero_padding = 1,
@@ -88,9 +93,9 @@ pub fn counted(case: &Case, seen_backend: Option<u32>) -> Counted {
             Some(Syn::OpenPadding) => counts.syn_open_padding = 1,
             Some(Syn::OpenOptions) => counts.syn_open_options = 1,
         }
-        counted.vips.insert(vip.clone(), counts);
+        counted.vips.insert(vip.to_owned(), counts);
     }
-    if let (true, Some(id)) = (sent, seen_backend) {
+    if let (true, Some(id)) = (sent, backend) {
         counted.backends.insert(id, BackendCounts { packets: 1, bytes });
     }
     counted

@@ -147,12 +147,13 @@ impl Host {
 
     /// Runs a case.
     pub fn run(&self, case: &Case) -> (Outcome, Seen) {
-        self.run_frame(&case.frame, case.headroom.unwrap_or(HEADROOM))
+        let headroom = case.headroom.unwrap_or(HEADROOM);
+        self.run_on(&mut Frame::new(&case.frame, headroom, case.first_buffer.unwrap_or(FIRST_BUFFER)))
     }
 
     /// Runs a frame.
-    pub fn run_frame(&self, frame: &[u8], headroom: usize) -> (Outcome, Seen) {
-        self.run_on(&mut Frame::new(frame, headroom, FIRST_BUFFER))
+    pub fn run_frame(&self, frame: &[u8]) -> (Outcome, Seen) {
+        self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
     }
 
     /// Runs a frame where it lies.

@@ -22,6 +22,8 @@ use crate::{
 
 /// From here on the kernel lets metadata take so much of the headroom that a tunnel's header finds none.
 pub const LITTLE_ROOM_KERNEL: Version = Version(6, 10);
+/// From here on a test run may say where the first buffer ends.
+pub const SHORT_BUFFER_KERNEL: Version = Version(6, 18);
 /// What the kernel keeps of the headroom for itself, and so the room that a frame has without metadata.
 const ROOM: usize = 256 - 40;
 
@@ -64,25 +66,25 @@ impl Kernel {
         Ok(Kernel { loaded, pins: pins.keep(), vips, backends: world.tables.backends.len() as u16, version })
     }
 
+    /// What the running kernel's test run lacks for a case, if something.
+    pub fn lacks(&self, case: &Case) -> Option<&'static str> {
+        if case.headroom.is_some() && self.version < LITTLE_ROOM_KERNEL {
+            return Some("leaves every frame room");
+        }
+        (case.first_buffer.is_some() && self.version < SHORT_BUFFER_KERNEL).then_some("fills the first buffer")
+    }
+
     /// Runs a case. Returns the kernel's action and the frame as it left.
     pub fn run(&self, case: &Case) -> Result<(u32, Vec<u8>)> {
-        match case.headroom {
-            None => self.run_frame(&case.frame),
-            Some(room) => self.run_with_room(&case.frame, room),
+        if case.headroom.is_none() && case.first_buffer.is_none() {
+            return self.run_frame(&case.frame);
         }
-    }
-
-    /// Runs a frame.
-    pub fn run_frame(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        self.loaded.run(frame)
-    }
-
-    /// Runs a frame that has only `room` bytes before it: metadata takes the rest.
-    fn run_with_room(&self, frame: &[u8], room: usize) -> Result<(u32, Vec<u8>)> {
-        let metadata = ROOM - room;
-        let input = [&vec![0; metadata], frame].concat();
+        // Metadata takes the room that the frame shall not have.
+        let metadata = case.headroom.map_or(0, |room| ROOM - room);
+        let input = [&vec![0; metadata], &case.frame[..]].concat();
+        let first_buffer = metadata + case.first_buffer.unwrap_or(case.frame.len());
         // A `struct xdp_md`: data and data_end come first, as offsets.
-        let context = [metadata as u32, input.len() as u32, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
+        let context = [metadata as u32, first_buffer as u32, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
         let mut out = vec![0; input.len() + 256];
         let options = TestRunOptions {
             data_in: Some(&input),
@@ -90,9 +92,19 @@ impl Kernel {
             ctx_in: Some(&context),
             ..TestRunOptions::default()
         };
-        let result = self.loaded.program()?.test_run(options)?;
+        let result = self.program()?.test_run(options)?;
         ensure!(result.data_size_out as usize >= metadata, "{} bytes came back", result.data_size_out);
         Ok((result.return_value, out[metadata..result.data_size_out as usize].to_vec()))
+    }
+
+    /// Runs a frame.
+    pub fn run_frame(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        self.loaded.run(frame)
+    }
+
+    /// How many instructions the verifier processed for the program, if the kernel tells.
+    pub fn verified_instructions(&self) -> Option<u32> {
+        self.loaded.verified_instructions
     }
 
     /// The program, for runs of other kinds.
@@ -190,6 +202,21 @@ impl Counted {
             let sum = self.backends.entry(*id).or_default();
             *sum = add_backend(*sum, *counts);
         }
+    }
+
+    /// The same many times over.
+    pub fn times(&self, times: u64) -> Counted {
+        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count * times));
+        let vips = self
+            .vips
+            .iter()
+            .map(|(vip, counts)| (vip.clone(), from_vip_words(vip_words(counts).map(|word| word * times))));
+        let backends = self
+            .backends
+            .iter()
+            .map(|(id, counts)| (*id, BackendCounts { packets: counts.packets * times, bytes: counts.bytes * times }));
+        let counted = Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() };
+        counted.without_zeros()
     }
 
     fn without_zeros(self) -> Self {

@@ -10,7 +10,7 @@ use tests::{
     cases::{self, Case},
     expect::{Flows, check},
     frames::tcp,
-    host::{HEADROOM, Host},
+    host::Host,
     setup::{SPREAD, STANDARD},
 };
 
@@ -106,7 +106,7 @@ fn what_is_passed_or_dropped_is_untouched() {
 #[test]
 fn flows_spread_over_backends() {
     let host = Host::new(STANDARD.world());
-    let reached = |port| host.run_frame(&tcp(SPREAD).from(&format!("198.51.100.7:{port}")).frame(), HEADROOM).1.backend;
+    let reached = |port| host.run_frame(&tcp(SPREAD).from(&format!("198.51.100.7:{port}")).frame()).1.backend;
     let backends: BTreeSet<_> = (40_000..40_100).map(|port| reached(port).expect("one is chosen").0).collect();
     assert_eq!(backends.len(), 4, "{backends:?}");
 }

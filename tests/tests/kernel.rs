@@ -2,13 +2,21 @@
 //! Needs root; attaches nothing.
 
 use anyhow::Result;
+use proptest::{
+    prelude::*,
+    test_runner::{TestCaseError, TestRunner},
+};
 use tests::{
     cases::{self, Case},
     expect::{Flows, check, counted, diff},
     host::{FIRST_BUFFER, Host},
-    kernel::{Kernel, Kernels, LITTLE_ROOM_KERNEL, Program, action},
-    setup::Setup,
+    kernel::{Kernel, Kernels, Program, action},
+    mutate::{CASES, damaged},
+    setup::{STANDARD, Setup},
 };
+
+/// The shortest frame that a test run takes.
+const ETHERNET_HEADER: usize = 14;
 
 /// A setup on both sides.
 struct Pair {
@@ -38,21 +46,23 @@ fn run(area: &str) {
 }
 
 fn runs_here(case: &Case, program: Program) -> bool {
-    case.host_only.is_none() && (program == Program::WeirFrags || case.frame.len() <= FIRST_BUFFER)
+    let one_buffer = case.frame.len() <= FIRST_BUFFER && case.first_buffer.is_none();
+    case.host_only.is_none() && (program == Program::WeirFrags || one_buffer)
 }
 
 fn run_case(pair: &mut Pair, case: &Case) -> Result<(), String> {
     let Pair { host, kernel, flows } = pair;
-    if case.headroom.is_some() && kernel.version < LITTLE_ROOM_KERNEL {
-        eprintln!("{}: not run, kernel {} leaves every frame room", case.title(), kernel.version);
+    if let Some(lack) = kernel.lacks(case) {
+        eprintln!("{}: not run, the test run of kernel {} {lack}", case.title(), kernel.version);
         return Ok(());
     }
     let text = |error: anyhow::Error| format!("{error:#}");
     let (outcome, on_host) = host.run(case);
 
     let before = kernel.counters().map_err(text)?;
-    // Explaining puts its answer in front of the frame, so it cannot do with little room there.
+    // Explaining puts its answer in front of a frame in one buffer.
     if case.headroom.is_none()
+        && case.first_buffer.is_none()
         && let Some((explanation, frame)) = kernel.explain(&case.frame).map_err(text)?
     {
         let expected = lb_common::abi::Explanation {
@@ -122,4 +132,50 @@ fn udp() {
 #[test]
 fn backends_and_tunnels() {
     run("Backends, tunnels and size");
+}
+
+/// Damaged and truncated frames meet the same end on both sides.
+#[test]
+fn host_and_kernel_agree() {
+    let pair = pair(&STANDARD, Program::WeirFrags).unwrap_or_else(|error| panic!("{error:#}"));
+    for case in CASES.iter().filter(|case| case.frame.len() <= 400) {
+        for length in ETHERNET_HEADER..case.frame.len() {
+            agree(&pair, &case.frame[..length])
+                .unwrap_or_else(|fault| panic!("{}, cut to {length}: {fault}", case.title()));
+        }
+    }
+    let config = ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() };
+    let frames = damaged().prop_filter("the test run takes none so short", |frame| frame.len() >= ETHERNET_HEADER);
+    let ran = TestRunner::new(config).run(&frames, |frame| agree(&pair, &frame).map_err(TestCaseError::fail));
+    ran.unwrap_or_else(|fault| panic!("{fault}"));
+}
+
+fn agree(pair: &Pair, frame: &[u8]) -> Result<(), String> {
+    let (_, on_host) = pair.host.run_frame(frame);
+    let (seen_action, out) = pair.kernel.run_frame(frame).map_err(|error| format!("{error:#}"))?;
+    if seen_action != action(on_host.verdict) {
+        return Err(format!("XDP action {seen_action}, {} on the host", on_host.verdict.label()));
+    }
+    if out != on_host.frame {
+        return Err(format!("seen in the kernel, expected by the host:\n{}", diff(&out, &on_host.frame)));
+    }
+    let explained = pair.kernel.explain(frame).map_err(|error| format!("{error:#}"))?;
+    match explained.map(|(explanation, _)| explanation.verdict) {
+        Some(verdict) if verdict != on_host.verdict as u32 => {
+            Err(format!("verdict {verdict}, {} on the host", on_host.verdict.label()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn the_verifier_is_far_from_its_limit() {
+    let world = STANDARD.world();
+    for program in [Program::Weir, Program::WeirFrags] {
+        let kernel = Kernel::load(&STANDARD, &world, program).unwrap_or_else(|error| panic!("{error:#}"));
+        if let Some(instructions) = kernel.verified_instructions() {
+            println!("{program:?}: {instructions} instructions processed");
+            assert!(instructions < 100_000, "{program:?}: {instructions} instructions");
+        }
+    }
 }

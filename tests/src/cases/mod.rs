@@ -32,6 +32,8 @@ pub struct Case {
     pub frame: Vec<u8>,
     /// Bytes of room before the frame, if that matters.
     pub headroom: Option<usize>,
+    /// Bytes that the first buffer holds, if it is not as many as possible.
+    pub first_buffer: Option<usize>,
     /// Why the kernel's test run cannot take it, if so.
     pub host_only: Option<&'static str>,
     /// What it gets.
@@ -116,6 +118,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         setup: &STANDARD,
         frame,
         headroom: None,
+        first_buffer: None,
         host_only: None,
         verdict: Verdict::NotReady,
         output: Output::Untouched,
@@ -135,6 +138,11 @@ impl Row {
 
     fn headroom(mut self, bytes: usize) -> Self {
         self.case.headroom = Some(bytes);
+        self
+    }
+
+    fn first_buffer(mut self, bytes: usize) -> Self {
+        self.case.first_buffer = Some(bytes);
         self
     }
 

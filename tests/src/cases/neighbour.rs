@@ -159,6 +159,9 @@ fn solicitations() -> Vec<Case> {
         )
         .headroom(4)
         .gets(NoHeadroom),
+        row("39 68a", "neighbour solicitation whose option lies in the second buffer", whole())
+            .first_buffer(78)
+            .gets(NeighbourPassed),
         row("39", "neighbour solicitation, announced by routing", whole()).under(&ROUTED).gets(NeighbourPassed),
         row("39", "neighbour solicitation, announced by another node", whole()).under(&STANDBY).gets(NeighbourPassed),
         row("39", "neighbour solicitation to another MAC", poke(whole(), 0, &STRANGER)).gets(NotOurs),

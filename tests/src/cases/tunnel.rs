@@ -115,6 +115,16 @@ fn jumbo() -> Vec<Case> {
             .reaches_by_tunnel("10.0.0.91"),
         row("68a 58", "a datagram of 8,000 bytes to no service", udp("192.0.2.90:53/udp").data(&[1; 8000]))
             .gets(NotAService),
+        row("68a", "headers alone in the first buffer", tcp(WEB).data(&[1; 100])).first_buffer(54).reaches("10.0.0.10"),
+        row("68a", "headers alone in the first buffer, into a tunnel", tcp(TUNNEL6_V6).tags(&[VLAN]).data(&[1; 100]))
+            .first_buffer(78)
+            .reaches_by_tunnel(SIX),
+        row("68a", "the TCP header in the second buffer, where drivers put none", tcp(WEB))
+            .first_buffer(34)
+            .gets(Malformed),
+        row("68a", "the IP header in the second buffer, where drivers put none", tcp(WEB))
+            .first_buffer(32)
+            .gets(ShortFrame),
         row("68a", "8,000 bytes to no VIP", sized("192.0.2.200:80", 8000)).gets(NotAVip),
     ]
 }
