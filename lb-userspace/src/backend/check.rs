@@ -6,20 +6,23 @@ use serde::Serialize;
 
 use super::{
     host::{Host, Program, Rules},
-    needs::{Decapsulation, Device, Needs, Tunnel, list},
-    nftables::Table,
+    needs::{Decapsulation, Device, Needs, Sysctl, Tunnel, list},
+    nftables::{self, Table},
     shell::{address_command, run_command},
 };
 use crate::links::{Link, Mode};
 
-/// A need, and how to meet it if the host does not.
+/// A need, and what is lacking if the host does not meet it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
     /// What is needed.
     pub need: String,
     /// Whether it is there.
     pub ok: bool,
-    /// What mends it.
+    /// What is there instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lack: Option<String>,
+    /// The command that mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
@@ -30,7 +33,7 @@ pub fn judge(needs: &Needs, host: &Host) -> Vec<Finding> {
     findings.extend(needs.services.iter().map(|(service, backends)| is_backend(service, backends, host)));
     if needs.has_4() {
         findings.extend([arp_ignore(needs, host), arp_announce(needs, host)]);
-        findings.extend(needs.rp_filter_sysctls().iter().map(|sysctl| rp_filter(&sysctl.scope, host)));
+        findings.extend(needs.rp_filter_sysctls().iter().map(|sysctl| rp_filter(sysctl, host)));
     }
     findings.push(rules(needs, host));
     for vip in needs.addresses() {
@@ -49,16 +52,23 @@ pub fn judge(needs: &Needs, host: &Host) -> Vec<Finding> {
 
 /// The findings as `--check` prints them, a line each.
 pub fn text(findings: &[Finding]) -> String {
-    let line = |Finding { need, ok, mend }: &Finding| match (ok, mend) {
-        (true, _) => format!("ok       {need}"),
-        (false, mend) => format!("missing  {need}: {}", mend.as_deref().unwrap_or("no way out is known")),
+    let line = |Finding { need, ok, lack, mend }: &Finding| {
+        let word = if *ok { "ok      " } else { "missing " };
+        let lack = lack.iter().map(|lack| format!(" ({lack})")).collect::<String>();
+        let mend = mend.iter().map(|mend| format!(": {mend}")).collect::<String>();
+        format!("{word} {need}{lack}{mend}")
     };
     findings.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// What a host lacks: in words, and the command that mends it if there is one.
+type Lack = (String, Option<String>);
+
 impl Finding {
-    fn new(need: impl Into<String>, mend: Option<String>) -> Self {
-        Finding { need: need.into(), ok: mend.is_none(), mend }
+    fn new(need: impl Into<String>, lack: Option<Lack>) -> Self {
+        let (need, ok) = (need.into(), lack.is_none());
+        let (lack, mend) = lack.map_or((None, None), |(lack, mend)| (Some(lack), mend));
+        Finding { need, ok, lack, mend }
     }
 }
 
@@ -87,21 +97,18 @@ impl Host {
 fn interface(needs: &Needs, host: &Host) -> Finding {
     let name = &needs.interface;
     let names = || host.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mend = match host.link(name) {
-        None => Some(format!("no such interface: name another with --interface (have: {})", names())),
-        Some(link) if !link.up => Some(format!("ip link set dev {name} up")),
+    let lack = match host.link(name) {
+        None => Some((format!("no such interface, --interface names another, have: {}", names()), None)),
+        Some(link) if !link.up => Some(("it is down".into(), Some(format!("ip link set dev {name} up")))),
         Some(_) => None,
     };
-    Finding::new(format!("interface {name} is up"), mend)
+    Finding::new(format!("interface {name} is up"), lack)
 }
 
 fn is_backend(service: &str, backends: &BTreeSet<IpAddr>, host: &Host) -> Finding {
-    let here = host.addresses().find(|address| backends.contains(address));
-    let mend = || format!("give it an address of theirs, or correct `backends` (have: {})", list(backends));
-    match here {
-        Some(address) => Finding::new(format!("{address} is a backend of service {service}"), None),
-        None => Finding::new(format!("this host is a backend of service {service}"), Some(mend())),
-    }
+    let here = host.addresses().any(|address| backends.contains(&address));
+    let lack = || (format!("it has none of their addresses: {}", list(backends)), None);
+    Finding::new(format!("this host is a backend of service {service}"), (!here).then(lack))
 }
 
 fn arp_ignore(needs: &Needs, host: &Host) -> Finding {
@@ -114,82 +121,87 @@ fn arp_announce(needs: &Needs, host: &Host) -> Finding {
 }
 
 fn arp(needs: &Needs, host: &Host, need: &str, name: &str, wanted: &[u8]) -> Finding {
-    let unlike = host.unlike(name, wanted);
     let sysctls = needs.arp_sysctls().into_iter().filter(|sysctl| sysctl.name == name);
-    let settings: Vec<_> = sysctls.map(|sysctl| format!("{}={}", sysctl.key(), sysctl.value)).collect();
-    let mend = || {
-        format!("sysctl -w {} (now {name} {} on {})", settings.join(" "), host.effective(unlike[0], name), unlike[0])
-    };
-    Finding::new(format!("{need} ({name})"), (!unlike.is_empty()).then(mend))
+    let settings = sysctls.map(|sysctl| format!(" {}={}", sysctl.key(), sysctl.value)).collect::<String>();
+    let lack = host.unlike(name, wanted).first().map(|link| {
+        (format!("{name} is {} on {link}", host.effective(link, name)), Some(format!("sysctl -w{settings}")))
+    });
+    Finding::new(need, lack)
 }
 
-fn rp_filter(scope: &str, host: &Host) -> Finding {
-    let strict = host.effective(scope, "rp_filter") == 1;
-    let key = super::needs::Sysctl { scope: scope.into(), name: "rp_filter", value: 2 }.key();
-    Finding::new(format!("reverse path filter on {scope} is not strict"), strict.then(|| format!("sysctl -w {key}=2")))
+fn rp_filter(sysctl: &Sysctl, host: &Host) -> Finding {
+    let strict = host.effective(&sysctl.scope, sysctl.name) == 1;
+    let lack = || ("rp_filter is 1".into(), Some(format!("sysctl -w {}={}", sysctl.key(), sysctl.value)));
+    Finding::new(format!("reverse path filter on {} is not strict", sysctl.scope), strict.then(lack))
 }
 
 fn rules(needs: &Needs, host: &Host) -> Finding {
     let table = Table::new(needs);
-    let need = if table.limits_segments() {
-        "VIPs are not tracked, their segments leave room for outer headers (nftables)"
-    } else {
-        "VIPs are not tracked (nftables)"
-    };
     if !host.conntrack && !table.limits_segments() {
-        return Finding::new("VIPs are not tracked (no conntrack here)", None);
+        return Finding::new("connections to VIPs are not tracked: no conntrack here", None);
     }
-    let again = &needs.command;
-    let mend = match &host.rules {
-        Rules::NoNft => Some(format!("there is no nft: install nftables, then {again}")),
-        Rules::Unreadable(said) => Some(format!("nft cannot list table inet {}: {said}", super::nftables::NAME)),
-        Rules::None => Some(again.clone()),
+    let need = if table.limits_segments() {
+        "connections to VIPs are not tracked, their segments leave room for outer headers"
+    } else {
+        "connections to VIPs are not tracked"
+    };
+    let lack = match &host.rules {
+        Rules::NoNft => Some(("nft is not installed".into(), None)),
+        Rules::Unreadable(said) => Some((format!("nft cannot list table inet {}: {said}", nftables::NAME), None)),
+        Rules::None => Some((format!("no table inet {}", nftables::NAME), Some(needs.command.clone()))),
         Rules::Listed(listing) => {
             let missing = table.missing(listing);
-            (!missing.is_empty()).then(|| format!("no {}: {again}", missing.join(", no ")))
+            (!missing.is_empty()).then(|| (format!("no {}", missing.join(", no ")), Some(needs.command.clone())))
         }
     };
-    Finding::new(need, mend)
+    Finding::new(need, lack)
 }
 
 fn on_loopback(vip: IpAddr, host: &Host) -> Finding {
     let there = host.link("lo").is_some_and(|lo| lo.addresses.contains(&vip));
-    Finding::new(format!("VIP {vip} on lo"), (!there).then(|| address_command(vip, "lo")))
+    Finding::new(
+        format!("VIP {vip} is on lo"),
+        (!there).then(|| ("it is not".into(), Some(address_command(vip, "lo")))),
+    )
 }
 
 /// On a link with neighbours a VIP is answered for, whatever the settings.
 fn on_links(vip: IpAddr, host: &Host) -> Option<Finding> {
     let link = host.links.iter().find(|link| link.ethernet && link.addresses.contains(&vip))?;
-    Some(Finding::new(format!("VIP {vip} on no link but lo"), Some(format!("ip address del {vip} dev {}", link.name))))
+    let mend = format!("ip address flush dev {} to {vip}", link.name);
+    Some(Finding::new(
+        format!("VIP {vip} is on no link with neighbours"),
+        Some((format!("it is on {}", link.name), Some(mend))),
+    ))
 }
 
 fn mtu(needs: &Needs, tunnel: &Tunnel, host: &Host) -> Finding {
     let (name, path) = (&needs.interface, tunnel.path_mtu);
     let has = host.link(name).map_or(0, |link| link.mtu);
-    let mend =
-        || format!("ip link set dev {name} mtu {path} (now {has}), or say --path-mtu {has} to all who set up backends");
-    Finding::new(format!("interface {name} takes packets of {path} bytes"), (has < path.into()).then(mend))
+    let lack = || (format!("its MTU is {has}"), Some(format!("ip link set dev {name} mtu {path}")));
+    Finding::new(format!("interface {name} takes packets of {path} bytes"), (has < path.into()).then(lack))
 }
 
 fn program(needs: &Needs, tunnel: &Tunnel, host: &Host) -> Finding {
     let name = &needs.interface;
-    let mut need = format!("outer headers are taken off on {name}");
     let xdp = host.link(name).and_then(|link| link.xdp);
     let lacks = match (&host.program, xdp) {
         (Some(program), Some(_)) if program.interfaces.contains(name) => unknown(tunnel, program, host),
-        _ => Some("no program".to_owned()),
+        _ => Some("no program of weir is attached".to_owned()),
     };
-    if lacks.is_none() && xdp.is_some_and(|xdp| xdp.mode == Mode::Generic) {
-        need += " (in generic mode, which is much slower than native)";
-    }
-    Finding::new(need, lacks.map(|lacks| format!("{lacks}: {}", run_command(needs, tunnel).join(" "))))
+    let generic = lacks.is_none() && xdp.is_some_and(|xdp| xdp.mode == Mode::Generic);
+    let how = if generic { ", in generic mode, which is much slower than native" } else { "" };
+    Finding::new(
+        format!("outer headers are taken off on {name}{how}"),
+        lacks.map(|lacks| (lacks, Some(run_command(needs, tunnel).join(" ")))),
+    )
 }
 
 /// An address that the program should know and does not.
 fn unknown(tunnel: &Tunnel, program: &Program, host: &Host) -> Option<String> {
     let vip = tunnel.addresses().into_iter().find(|vip| !program.addresses.vips.contains(vip));
     let end = host.addresses().find(|end| tunnel.ends.contains(end) && !program.addresses.ends.contains(end));
-    vip.map(|vip| format!("not for VIP {vip}")).or(end.map(|end| format!("not for tunnels to {end}")))
+    vip.map(|vip| format!("not for VIP {vip}")).or(end.map(|end| format!("not in tunnels to {end}")))
 }
 
 fn devices(needs: &Needs, tunnel: &Tunnel, host: &Host) -> Vec<Finding> {
@@ -201,12 +213,13 @@ fn devices(needs: &Needs, tunnel: &Tunnel, host: &Host) -> Vec<Finding> {
 fn device_is_there(device: Device, needs: &Needs, tunnel: &Tunnel, host: &Host) -> Finding {
     let name = device.name();
     let lacks = match host.link(name) {
-        None => Some("it is not there".to_owned()),
+        None => Some("there is none".to_owned()),
         Some(link) if !link.up => Some("it is down".to_owned()),
         Some(link) => {
             let mut addresses = tunnel.addresses_on(device).into_iter();
             addresses.find(|vip| !link.addresses.contains(vip)).map(|vip| format!("it lacks address {vip}"))
         }
     };
-    Finding::new(format!("tunnel device {name}"), lacks.map(|lacks| format!("{lacks}: {}", needs.command)))
+    let need = format!("tunnel device {name} is up with its addresses");
+    Finding::new(need, lacks.map(|lacks| (lacks, Some(needs.command.clone()))))
 }

@@ -70,7 +70,8 @@ impl Namespace {
         Capture(child)
     }
 
-    fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+    /// Runs something on a thread inside; a panic goes on here.
+    pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             setns(File::open(format!("/run/netns/{}", self.name)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             body()
