@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod explain;
+pub mod lab;
 pub mod links;
 mod netlink;
 pub mod next_hops;
