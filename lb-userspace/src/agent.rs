@@ -13,7 +13,10 @@ use tracing::{debug, info, warn};
 use crate::{
     announce,
     config::{self, Announce, Config, ConfigError},
-    datapath::{self, Access, Attachment, Datapath, Events, Pins, Started, requirements},
+    datapath::{
+        self, Access, Attachment, Datapath, Events, Pins, Started,
+        requirements::{self, Kernel},
+    },
     links::{self, Link, Mode, mac_text},
     next_hops::{NextHop, Resolver},
     plan::{NodeAddresses, Tables, plan},
@@ -46,12 +49,28 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     let attached = attached_links(&config, &links)?;
     pins.prepare()?;
     let _lock = pins.lock()?;
+    let result = serve(pins, options, &config, kernel, &attached, &mut stop).await;
+    if result.is_err() {
+        pins.remove_empty();
+    }
+    result
+}
 
-    let tables = plan(&config, node_addresses(&attached))?;
+/// From a valid configuration on a fit host to the end.
+async fn serve(
+    pins: &Pins,
+    options: &Options,
+    config: &Config,
+    kernel: Kernel,
+    attached: &[Link],
+    stop: &mut Stop,
+) -> Result<()> {
+    let tables = plan(config, node_addresses(attached))?;
+    let watch = links::Watch::start()?;
     let mut resolver = Resolver::start(tables.addresses.clone()).await?;
-    let vips = vip_addresses(&config);
+    let vips = vip_addresses(config);
     if config.announce == Announce::Arp {
-        refuse_conflicts(&attached, &vips).await?;
+        refuse_conflicts(attached, &vips).await?;
     }
     tokio::select! {
         () = resolver.settle(SETTLE) => {}
@@ -67,9 +86,9 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
             Datapath::open(pins, Access::Read).is_ok_and(|old| old.interfaces().iter().any(|i| i.announce != 0))
         }
     };
-    let interfaces = attached.iter().map(|link| attachment(&config, link, announce)).collect();
+    let interfaces = attached.iter().map(|link| attachment(config, link, announce)).collect();
     let loaded = datapath::load(pins, kernel, &tables, interfaces)?;
-    let next_hops = NextHops::new(&attached, &tables);
+    let next_hops = NextHops::new(attached, &tables);
     next_hops.apply(loaded.datapath(), &resolver.snapshot());
     let Started { datapath, modes, events } = loaded.attach(options.mode)?;
     for (link, mode) in attached.iter().zip(&modes) {
@@ -81,13 +100,11 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
         }
     }
     if announce {
-        for link in &attached {
-            announce::announce(link, &vips).await?;
-        }
+        tell_network(attached, &vips);
     }
-    info!("{} services, {} VIPs, {} backends", config.services.len(), vips.len(), tables.backends.len());
+    info!("services: {}, VIPs: {}, backends: {}", config.services.len(), vips.len(), tables.backends.len());
 
-    follow(&datapath, &next_hops, &mut resolver, events, &mut stop).await?;
+    Agent { datapath, next_hops, resolver, links: watch, attached: attached.to_vec() }.follow(events, stop).await?;
     if options.detach_on_exit {
         datapath::detach(pins)?;
         info!("stopped, detached");
@@ -97,26 +114,65 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The loop: next hops and datapath events, until told to stop.
-async fn follow(
-    datapath: &Datapath,
-    next_hops: &NextHops,
-    resolver: &mut Resolver,
-    events: Events,
-    stop: &mut Stop,
-) -> Result<()> {
-    // SAFETY: the logger owns the ring buffer's descriptor and keeps it, open and the same, until it is dropped.
-    let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
-    let mut events = events.map_err(|error| anyhow!("cannot wait for datapath events: {error}"))?;
-    loop {
-        tokio::select! {
-            changes = resolver.changed() => next_hops.apply(datapath, &changes),
-            ready = events.readable_mut() => {
-                let mut ready = ready?;
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
+/// Tells switches and neighbours where the VIPs are now; twice, the second time a moment later.
+fn tell_network(attached: &[Link], vips: &[IpAddr]) {
+    for link in attached {
+        let (link, vips) = (link.clone(), vips.to_vec());
+        tokio::spawn(async move {
+            if let Err(error) = announce::announce(&link, &vips).await {
+                warn!("interface {}: cannot announce the VIPs: {error:#}", link.name);
             }
-            () = stop.wait() => return Ok(()),
+        });
+    }
+}
+
+/// A running instance.
+struct Agent {
+    datapath: Datapath,
+    next_hops: NextHops,
+    resolver: Resolver,
+    links: links::Watch,
+    /// The interfaces, as they were last seen.
+    attached: Vec<Link>,
+}
+
+impl Agent {
+    /// The loop: next hops, interfaces and datapath events, until told to stop.
+    async fn follow(mut self, events: Events, stop: &mut Stop) -> Result<()> {
+        // SAFETY: the logger owns the ring buffer's descriptor and keeps it, open and the same, until it is dropped.
+        let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+        let mut events = events.map_err(|error| anyhow!("cannot wait for datapath events: {error}"))?;
+        loop {
+            tokio::select! {
+                changes = self.resolver.changed() => self.next_hops.apply(&self.datapath, &changes),
+                links = self.links.changed() => self.interfaces_changed(&links?),
+                ready = events.readable_mut() => {
+                    let mut ready = ready?;
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+                () = stop.wait() => return Ok(()),
+            }
+        }
+    }
+
+    /// Keeps the MACs of the attached interfaces true: frames to another MAC are not ours.
+    fn interfaces_changed(&mut self, links: &[Link]) {
+        for (number, old) in (0..).zip(&mut self.attached) {
+            let Some(new) = links.iter().find(|link| link.index == old.index) else {
+                continue;
+            };
+            if new.mac != old.mac {
+                info!("interface {}: its MAC is now {}", new.name, mac_text(new.mac));
+                self.datapath.set_mac(number, new.mac);
+            }
+            if old.up && !new.up {
+                warn!("interface {}: is down, nothing is forwarded", new.name);
+            }
+            if old.xdp.is_some() && new.xdp.is_none() {
+                warn!("interface {}: the XDP program was detached from outside (weir run attaches it)", new.name);
+            }
+            *old = new.clone();
         }
     }
 }

@@ -12,7 +12,7 @@ use netlink_packet_route::{
 
 use serde::Serialize;
 
-use crate::netlink::Requests;
+use crate::netlink::{Notifications, Requests};
 
 /// Names listed by "no such interface"; a host full of containers has hundreds.
 const NAMES_SHOWN: usize = 12;
@@ -92,6 +92,22 @@ pub fn find(name: &str) -> Result<Link> {
 /// Every address of this host.
 pub fn local_addresses() -> Result<BTreeSet<IpAddr>> {
     Ok(list()?.into_iter().flat_map(|link| link.addresses).collect())
+}
+
+/// Follows the interfaces.
+pub struct Watch(Notifications);
+
+impl Watch {
+    /// Begins to follow; to be called inside a tokio runtime.
+    pub fn start() -> Result<Self> {
+        Ok(Watch(Notifications::subscribe(&[libc::RTNLGRP_LINK]).context("cannot follow the interfaces")?))
+    }
+
+    /// Waits until something about an interface changes, and lists them all.
+    pub async fn changed(&mut self) -> Result<Vec<Link>> {
+        self.0.next().await.context("cannot follow the interfaces")?;
+        list()
+    }
 }
 
 /// A MAC as people write it.

@@ -113,7 +113,7 @@ fn check(file: &std::path::Path, output: Output) -> Result<()> {
             eprintln!("{}", warning.render(color));
         }
     }
-    let text = || format!("{}: valid, {} services", file.display(), config.services.len());
+    let text = || format!("{}: valid, services: {}", file.display(), config.services.len());
     let warnings: Vec<_> = config.warnings.iter().map(config::Diagnostic::to_json).collect();
     let json = json!({ "valid": true, "services": config.services.len(), "warnings": warnings });
     print(output, text, || show::json_text(json))

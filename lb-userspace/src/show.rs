@@ -316,7 +316,7 @@ pub fn status_text(status: &Status) -> String {
         line("interface", format!("{}: {mode}, {announce}", interface.name));
     }
     let Status { services, vips, backends, configuration, packets, dropped, .. } = status;
-    line("configuration", format!("{configuration}: {services} services, {vips} VIPs, {backends} backends"));
+    line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));
     line("packets", format!("{packets} seen, {dropped} dropped"));
     for warning in &status.warnings {
         line("warning", warning.clone());

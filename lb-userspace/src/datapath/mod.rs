@@ -7,16 +7,17 @@ mod objects;
 mod pins;
 pub mod requirements;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
-    maps::{Map, MapData, PerCpuArray},
+    maps::{Map, MapData, MapError, PerCpuArray},
+    pin::PinError,
     programs::Xdp,
 };
 use lb_common::{
     abi::{
         ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, MAX_INTERFACES, Match, NO_BACKEND,
-        NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts,
+        NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
     },
     ring,
     verdict::Verdict,
@@ -75,7 +76,15 @@ impl Datapath {
     fn from_directory(pins: &Pins, directory: &std::path::Path, access: Access) -> Result<Self> {
         let map = |name: &str| {
             let path = directory.join(name);
-            MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))
+            MapData::from_pin(&path).map_err(|error| match error {
+                MapError::PinError { error: PinError::SyscallError(ref syscall), .. }
+                | MapError::SyscallError(ref syscall)
+                    if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
+                {
+                    anyhow!("{}: permission denied: run as root (sudo weir ...)", path.display())
+                }
+                error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
+            })
         };
         fn mapped<T: Abi>(map: Result<MapData>, access: Access) -> Result<Mapped<T>> {
             Ok(Mapped::new(&map?, access)?)
@@ -201,6 +210,13 @@ impl Datapath {
     /// The attached interfaces, by their numbers.
     pub fn interfaces(&self) -> Vec<Interface> {
         (0..MAX_INTERFACES).map(|number| self.interfaces.get(number)).filter(|entry| entry.index != 0).collect()
+    }
+
+    /// Says what MAC an interface has now: one store.
+    pub fn set_mac(&self, number: u32, mac: [u8; 6]) {
+        let interface = self.interfaces.at(number);
+        // SAFETY: `at` checked the number; the MAC is one aligned word.
+        unsafe { (&raw mut (*interface).mac).write_volatile(mac_bits(mac)) };
     }
 
     /// Writes what is known of an interface.

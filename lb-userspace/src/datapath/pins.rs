@@ -122,6 +122,14 @@ impl Pins {
         Ok(())
     }
 
+    /// Removes the directories if nothing is in them, after a start that failed.
+    pub fn remove_empty(&self) {
+        for directory in [self.links(), self.root.clone()] {
+            // Not empty means in use.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
     /// Removes everything; what no pin holds any more, the kernel frees.
     pub fn remove(&self) -> Result<()> {
         remove(&self.root)
