@@ -189,6 +189,7 @@ mod tests {
             carrier: up,
             ethernet,
             vlan: None,
+            xdp: None,
             addresses: Vec::new(),
         }
     }

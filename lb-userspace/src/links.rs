@@ -248,6 +248,7 @@ mod tests {
             carrier: true,
             ethernet: true,
             vlan: None,
+            xdp: None,
             addresses: Vec::new(),
         }
     }
