@@ -132,6 +132,11 @@ impl Drop for Lab {
     }
 }
 
+/// Where a host's namespace can be opened, as long as it is there.
+pub fn namespace_path(host: &Host) -> PathBuf {
+    Path::new(registry::NAMESPACES).join(host.namespace())
+}
+
 /// The switch's own interface.
 const BRIDGE: &str = "bridge";
 
@@ -244,7 +249,7 @@ impl Host {
 
     /// Runs a function on a thread inside; a panic goes on here.
     pub fn within<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let path = Path::new("/run/netns").join(self.namespace());
+        let path = namespace_path(self);
         let inside = || {
             let namespace = fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
             setns(namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", path.display()))?;

@@ -7,6 +7,7 @@ pub mod announce;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod demo;
 pub mod explain;
 pub mod lab;
 pub mod links;

@@ -9,6 +9,7 @@ use lb_userspace::{
     cli::{self, Cli, Command, Log, Output, Switch},
     config::{self, ConfigError},
     datapath::{self, Access, Datapath, Pins},
+    demo,
     explain::{self, Question},
     links::{self, Mode},
     show::{self, Columns},
@@ -48,7 +49,8 @@ fn run(cli: &Cli) -> Result<()> {
             }
             Ok(())
         }
-        Command::Backend(_) | Command::Demo => anyhow::bail!("not built yet"),
+        Command::Demo => demo::run(),
+        Command::Backend(_) => anyhow::bail!("not built yet"),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::datapath::{TRAFFIC_OBJECT, requirements::Kernel};
 pub const LIVE_FRAMES_KERNEL: Kernel = Kernel(5, 18);
 
 /// Frames sent at once: a veth's ring holds 256, and others use it too.
-const BATCH: u32 = 64;
+const BATCH: u64 = 64;
 /// How long a batch may take to arrive before it counts as lost.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -58,30 +58,33 @@ impl Flood {
 
     /// Sends so many, a batch at a time: the next once `arrived`, which counts at the other end, has seen the last, or
     /// has not for a while. Returns how many were made.
-    pub fn send(&mut self, packets: u64, mut arrived: impl FnMut() -> u64 + Send) -> Result<u64> {
+    pub fn send(&mut self, packets: u64, mut arrived: impl FnMut() -> u64) -> Result<u64> {
         let before = self.made()?;
-        let Flood { host, object, frame, context, made } = self;
+        let mut left = packets;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            let seen = arrived();
+            self.send_batch(batch as u32)?;
+            // A batch that does not arrive is lost: the caller sees that from his count.
+            let _ = wait_until("the batch", PATIENCE, || arrived() >= seen + batch);
+            left -= batch;
+        }
+        Ok(self.made()? - before)
+    }
+
+    fn send_batch(&mut self, packets: u32) -> Result<()> {
+        let Flood { host, object, frame, context, .. } = self;
         host.within(|| {
-            let flood = program(object, "flood")?;
-            let mut left = packets;
-            while left > 0 {
-                let batch = left.min(u64::from(BATCH)) as u32;
-                let seen = arrived();
-                let options = TestRunOptions {
-                    data_in: Some(frame),
-                    ctx_in: Some(context),
-                    repeat: batch,
-                    attrs: TestRunAttrs::new().xdp_live_frames(batch),
-                    ..TestRunOptions::default()
-                };
-                flood.test_run(options).context("the kernel did not send the flood's frames")?;
-                // A batch that does not arrive is lost: the caller sees that from his count.
-                let _ = wait_until("the batch", PATIENCE, || arrived() >= seen + u64::from(batch));
-                left -= u64::from(batch);
-            }
+            let options = TestRunOptions {
+                data_in: Some(frame),
+                ctx_in: Some(context),
+                repeat: packets,
+                attrs: TestRunAttrs::new().xdp_live_frames(packets),
+                ..TestRunOptions::default()
+            };
+            program(object, "flood")?.test_run(options).context("the kernel did not send the flood's frames")?;
             Ok(())
-        })?;
-        Ok(made.get(&0, 0)? - before)
+        })
     }
 
     fn made(&self) -> Result<u64> {

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{process::run, programs::Passing};
 
 /// Where `ip netns` keeps names.
-const NAMESPACES: &str = "/run/netns";
+pub const NAMESPACES: &str = "/run/netns";
 /// Where pins are kept.
 pub const PINS: &str = "/sys/fs/bpf";
 

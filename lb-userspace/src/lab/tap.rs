@@ -1,7 +1,11 @@
 //! Counting packets on an interface from outside of all that handles them: a socket that sees each, a filter in the
 //! kernel, and the kernel's count of what passed it.
 
-use std::{io, net::IpAddr, os::fd::AsRawFd};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsRawFd,
+};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, SockFilter, Socket, Type};
@@ -14,6 +18,8 @@ use crate::announce::wire::address;
 pub enum Seen {
     /// Packets from an address.
     From(IpAddr),
+    /// IPv4 packets from a network, given by its address and its mask.
+    FromNetwork(Ipv4Addr, u32),
     /// Packets to an address.
     To(IpAddr),
     /// Packets to an address, in a VLAN.
@@ -69,34 +75,66 @@ fn open(index: u32, filter: &[SockFilter]) -> io::Result<Socket> {
 
 /// A chain of tests, each of which goes on with the next or ends with "no".
 fn filter(what: Seen) -> Vec<SockFilter> {
-    let mut tests = Vec::new();
-    let (address, [offset4, offset6]) = match what {
-        Seen::From(address) => (address, [26, 22]),
-        Seen::To(address) | Seen::Tagged(_, address) => (address, [30, 38]),
-    };
-    if let Seen::Tagged(vlan, _) = what {
-        tests.push((libc::BPF_H, (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32, u32::from(vlan)));
-    }
-    match address {
-        IpAddr::V4(address) => {
-            tests.push((libc::BPF_H, 12, libc::ETH_P_IP as u32));
-            tests.push((libc::BPF_W, offset4, address.into()));
-        }
-        IpAddr::V6(address) => {
-            tests.push((libc::BPF_H, 12, libc::ETH_P_IPV6 as u32));
-            let words = address.octets();
-            for (word, offset) in words.as_chunks::<4>().0.iter().zip((offset6..).step_by(4)) {
-                tests.push((libc::BPF_W, offset, u32::from_be_bytes(*word)));
-            }
-        }
-    }
+    let tests = tests(what);
     let instruction = |code: u32, otherwise: u8, value: u32| SockFilter::new(code as u16, 0, otherwise, value);
     let mut filter = Vec::new();
-    for (index, (size, offset, value)) in tests.iter().enumerate() {
-        let instructions_to_no = (tests.len() - index - 1) * 2 + 1;
-        filter.push(instruction(libc::BPF_LD | size | libc::BPF_ABS, 0, *offset));
-        filter.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, instructions_to_no as u8, *value));
+    for (index, test) in tests.iter().enumerate() {
+        let instructions_to_no = (tests.len() - index - 1) * 3 + 1;
+        filter.push(instruction(libc::BPF_LD | test.size | libc::BPF_ABS, 0, test.offset));
+        filter.push(instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, test.mask));
+        filter.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, instructions_to_no as u8, test.value));
     }
     filter.extend([1, 0].map(|bytes| instruction(libc::BPF_RET | libc::BPF_K, 0, bytes)));
     filter
+}
+
+/// What some bits of a frame must be.
+struct Test {
+    size: u32,
+    offset: u32,
+    mask: u32,
+    value: u32,
+}
+
+impl Test {
+    fn half(offset: u32, value: u32) -> Test {
+        Test { size: libc::BPF_H, offset, mask: u32::MAX, value }
+    }
+
+    fn word(offset: u32, value: u32) -> Test {
+        Test { size: libc::BPF_W, offset, mask: u32::MAX, value }
+    }
+}
+
+/// Offsets of source and destination in an IPv4 frame.
+const IPV4: (u32, u32) = (26, 30);
+/// In an IPv6 frame.
+const IPV6: (u32, u32) = (22, 38);
+
+fn tests(what: Seen) -> Vec<Test> {
+    match what {
+        Seen::From(IpAddr::V4(address)) => address4(IPV4.0, address, u32::MAX),
+        Seen::From(IpAddr::V6(address)) => address6(IPV6.0, address),
+        Seen::FromNetwork(address, mask) => address4(IPV4.0, address, mask),
+        Seen::To(IpAddr::V4(address)) => address4(IPV4.1, address, u32::MAX),
+        Seen::To(IpAddr::V6(address)) => address6(IPV6.1, address),
+        Seen::Tagged(vlan, address) => {
+            // The kernel takes the tag out of the frame and keeps it beside.
+            let tag = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
+            let tag = Test { mask: 0xfff, ..Test::half(tag, u32::from(vlan)) };
+            [tag].into_iter().chain(tests(Seen::To(address))).collect()
+        }
+    }
+}
+
+fn address4(offset: u32, address: Ipv4Addr, mask: u32) -> Vec<Test> {
+    let is_ipv4 = Test::half(12, libc::ETH_P_IP as u32);
+    vec![is_ipv4, Test { mask, ..Test::word(offset, u32::from(address) & mask) }]
+}
+
+fn address6(offset: u32, address: Ipv6Addr) -> Vec<Test> {
+    let octets = address.octets();
+    let words = octets.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
+    let words = words.zip((offset..).step_by(4)).map(|(word, offset)| Test::word(offset, word));
+    [Test::half(12, libc::ETH_P_IPV6 as u32)].into_iter().chain(words).collect()
 }

@@ -81,7 +81,7 @@ impl Net {
     /// Starts the agent and waits until it has begun its work.
     pub fn run(&mut self, config: &str, options: &[&str]) {
         let mut agent = self.start(config, options);
-        agent.wait_to_say(" services, ", PATIENCE).unwrap();
+        agent.wait_to_say("services: ", PATIENCE).unwrap();
         self.agent = Some(agent);
     }
 
