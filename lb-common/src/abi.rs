@@ -364,7 +364,7 @@ pub struct BackendCounts {
 
 /// A key of SERVED, on a backend: an address that concerns it, and how.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Served {
     /// The address.
     pub address: Address,

@@ -101,3 +101,6 @@ fn outer6<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8
 fn is_tunnel(protocol: u8) -> bool {
     protocol == PROTOCOL_IPIP || protocol == PROTOCOL_IPV6
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use lb_common::abi::{self, mac_bits};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
-};
+use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -20,6 +17,7 @@ use crate::{
     links::{self, Link, Mode, mac_text},
     next_hops::{NextHop, Resolver},
     plan::{NodeAddresses, Tables, plan},
+    stop::Stop,
 };
 
 /// How long a start waits for next hops to be known: the first packets should find them.
@@ -177,25 +175,6 @@ impl Agent {
     }
 }
 
-/// The signals that end the agent.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn listen() -> Result<Self> {
-        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 fn check_host(config: &Config, links: &[Link]) -> Result<()> {
     let names: Vec<_> = links.iter().map(|link| link.name.clone()).collect();
     let addresses: Vec<_> = links.iter().flat_map(|link| link.addresses.clone()).collect();
@@ -208,14 +187,7 @@ fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
     let mut attached = Vec::new();
     for name in &config.interfaces {
         let link = links.iter().find(|link| link.name == *name).context("checked against the host before")?;
-        ensure!(link.ethernet, "interface {name:?}: not Ethernet, there are no MACs to forward by");
-        ensure!(link.up, "interface {name:?}: is down: ip link set dev {name} up");
-        if let Some(vlan) = link.vlan {
-            bail!(
-                "interface {name:?}: VLAN {} on another interface: name that one instead, tags are understood there",
-                vlan.id
-            );
-        }
+        links::check_attachable(link)?;
         attached.push(link.clone());
     }
     Ok(attached)

@@ -16,9 +16,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100)]
 pub struct Cli {
-    /// Where programs and tables are pinned; one directory an instance
-    #[arg(long, global = true, value_name = "DIR", env = "WEIR_PINS", default_value = crate::datapath::DEFAULT_PINS)]
-    pub pins: PathBuf,
+    /// Where programs and tables are pinned; one directory an instance [default: /sys/fs/bpf/weir, of `weir backend`
+    /// /sys/fs/bpf/weir-backend]
+    #[arg(long, global = true, value_name = "DIR", env = "WEIR_PINS")]
+    pub pins: Option<PathBuf>,
     /// How to print, errors included
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -161,23 +162,32 @@ impl std::str::FromStr for Destination {
     }
 }
 
+fn unicast(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "not an IP address".to_owned())?;
+    let odd = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    if odd || address.to_canonical() != address { Err("not a unicast address".into()) } else { Ok(address) }
+}
+
 /// The backends' side.
 #[derive(Debug, Subcommand)]
 pub enum Backend {
     /// Print what a backend of a service needs, or check that this host has it
     Setup(Setup),
     /// Take the outer header off tunnelled packets for VIPs served here
+    ///
+    /// Runs until stopped and follows the addresses of this host; then detaches and prints what it counted. What runs
+    /// already is replaced without a gap.
     Run {
         /// The interface that tunnelled packets arrive by
         #[arg(long, value_name = "NAME")]
         interface: String,
         /// A VIP served here; may be given often
-        #[arg(long, required = true, value_name = "ADDRESS")]
+        #[arg(long, required = true, value_name = "ADDRESS", value_parser = unicast)]
         vip: Vec<IpAddr>,
         /// Attach in this mode or not at all
         #[arg(long)]
         mode: Option<Mode>,
-        /// Attach and leave: nothing needs to stay
+        /// Attach and leave: nothing needs to stay, but an address that this host gets later needs another run
         #[arg(long)]
         once: bool,
     },
@@ -190,9 +200,10 @@ pub enum Backend {
 /// Arguments of `backend setup`.
 #[derive(Debug, Args)]
 pub struct Setup {
-    /// The service
-    pub service: String,
-    /// The configuration that it stands in
+    /// The services of this backend, all of them: what is printed replaces what was set up before
+    #[arg(required = true)]
+    pub services: Vec<String>,
+    /// The configuration that they stand in
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub config: PathBuf,
     /// What to print
@@ -201,6 +212,13 @@ pub struct Setup {
     /// The backend's interface that packets arrive by
     #[arg(long, value_name = "NAME", default_value = "eth0")]
     pub interface: String,
+    /// Only what concerns this one of the backends
+    #[arg(long, value_name = "ADDRESS")]
+    pub backend: Option<IpAddr>,
+    /// Bytes of the largest packet that the way from balancer to backend takes, for tunnels
+    #[arg(long, value_name = "BYTES", default_value_t = crate::backend::needs::DEFAULT_PATH_MTU,
+          value_parser = clap::value_parser!(u16).range(1280..))]
+    pub path_mtu: u16,
     /// Who takes tunnels apart
     #[arg(long, value_enum, default_value_t = Decapsulation::Weir)]
     pub decapsulation: Decapsulation,

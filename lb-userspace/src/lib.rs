@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod announce;
+pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod datapath;
@@ -16,3 +17,4 @@ pub mod next_hops;
 pub mod plan;
 pub mod show;
 pub mod stats;
+mod stop;

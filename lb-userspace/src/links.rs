@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
@@ -108,6 +108,20 @@ impl Watch {
         self.0.next().await.context("cannot follow the interfaces")?;
         list()
     }
+}
+
+/// Whether a program may be attached to an interface.
+pub fn check_attachable(link: &Link) -> Result<()> {
+    let name = &link.name;
+    ensure!(link.ethernet, "interface {name:?}: not Ethernet, there are no MACs to forward by");
+    ensure!(link.up, "interface {name:?}: is down: ip link set dev {name} up");
+    if let Some(vlan) = link.vlan {
+        bail!(
+            "interface {name:?}: VLAN {} on another interface: name that one instead, tags are understood there",
+            vlan.id
+        );
+    }
+    Ok(())
 }
 
 /// A MAC as people write it.

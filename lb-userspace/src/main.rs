@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lb_userspace::{
     agent,
-    cli::{self, Cli, Command, Log, Output, Switch},
+    backend::{self, Asked, Decapsulation, Needs},
+    cli::{self, Cli, Command, Format, Log, Output, Switch},
     config::{self, ConfigError},
-    datapath::{self, Access, Datapath, Pins},
+    datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Pins, backend::Decapsulator},
     demo,
     explain::{self, Question},
     links::{self, Mode},
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let pins = Pins::new(&cli.pins);
+    let pins = Pins::new(cli.pins.as_deref().unwrap_or(DEFAULT_PINS.as_ref()));
     match &cli.command {
         Command::Run(options) => run_agent(&pins, options),
         Command::Check { file } => check(file, cli.output),
@@ -49,8 +50,8 @@ fn run(cli: &Cli) -> Result<()> {
             }
             Ok(())
         }
+        Command::Backend(verb) => backend(cli, verb),
         Command::Demo => demo::run(),
-        Command::Backend(_) => anyhow::bail!("not built yet"),
     }
 }
 
@@ -186,6 +187,70 @@ fn announce(pins: &Pins, on: bool) -> Result<()> {
         }
     }
     println!("VIPs are {}announced", if on { "" } else { "no longer " });
+    Ok(())
+}
+
+fn backend(cli: &Cli, verb: &cli::Backend) -> Result<()> {
+    let pins = Pins::new(cli.pins.as_deref().unwrap_or(DEFAULT_BACKEND_PINS.as_ref()));
+    match verb {
+        cli::Backend::Setup(options) => setup_backend(cli, &pins, options),
+        cli::Backend::Run { interface, vip, mode: wanted, once } => {
+            log_to(Log::Terminal)?;
+            let (interface, vips, mode) = (interface.clone(), vip.iter().copied().collect(), wanted.map(mode));
+            let options = backend::run::Options { interface, vips, mode, once: *once };
+            match runtime()?.block_on(backend::run::run(&pins, &options))? {
+                Some(counts) => print_strippings(cli.output, &counts),
+                None => Ok(()),
+            }
+        }
+        cli::Backend::Stats => print_strippings(cli.output, &Decapsulator::open(&pins)?.counts()?),
+        cli::Backend::Stop => {
+            for interface in datapath::backend::stop(&pins)? {
+                println!("{interface}: detached");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn print_strippings(output: Output, counts: &backend::run::Counts) -> Result<()> {
+    print(output, || show::strippings_text(counts), || show::json_text(show::strippings_json(counts)))
+}
+
+fn setup_backend(cli: &Cli, pins: &Pins, options: &cli::Setup) -> Result<()> {
+    let asked = Asked {
+        config: options.config.clone(),
+        services: options.services.clone(),
+        backend: options.backend,
+        interface: options.interface.clone(),
+        decapsulation: match options.decapsulation {
+            cli::Decapsulation::Weir => Decapsulation::Weir,
+            cli::Decapsulation::Kernel => Decapsulation::Kernel,
+        },
+        path_mtu: options.path_mtu,
+        pins: cli.pins.clone(),
+    };
+    let needs = Needs::new(&config::load(&options.config)?, &asked)?;
+    if options.check {
+        return check_backend(cli.output, pins, &needs);
+    }
+    let json = || show::json_text(backend::json::object(&needs));
+    match options.format {
+        Format::Shell => print(cli.output, || backend::shell::script(&needs), json),
+        Format::Networkd => {
+            let text = backend::networkd::text(&needs)?;
+            print(cli.output, || text, json)
+        }
+        Format::Json => print(Output::Json, String::new, json),
+    }
+}
+
+fn check_backend(output: Output, pins: &Pins, needs: &Needs) -> Result<()> {
+    let findings = backend::check::judge(needs, &backend::host::gather(needs, pins)?);
+    let missing = findings.iter().filter(|finding| !finding.ok).count();
+    let json = || show::json_text(json!({ "ok": missing == 0, "needs": findings }));
+    print(output, || backend::check::text(&findings), json)?;
+    ensure!(missing == 0, "{missing} of {} needs are not met", findings.len());
     Ok(())
 }
 

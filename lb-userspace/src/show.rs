@@ -1,7 +1,7 @@
 //! Text and JSON of the reading verbs. Reads nothing itself.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use lb_common::abi::NextHop;
+use lb_common::{abi::NextHop, verdict::Stripping};
 use serde::Serialize;
 use serde_json::json;
 
@@ -175,6 +175,30 @@ pub fn stats_text(stats: &Stats, per_cpu: bool) -> String {
     }
     numbers_from(&mut services, 2, 6 + cpus);
     format!("{}\n\n{}", text(&verdicts), text(&services))
+}
+
+/// The text of `weir backend stats`.
+pub fn strippings_text(counts: &[(Stripping, u64)]) -> String {
+    let mut table = plain_table();
+    row(&mut table, ["Outcome", "Action", "Packets", "Why"].map(str::to_owned).to_vec());
+    for (stripping, packets) in counts {
+        let (label, action, why) = (stripping.label(), stripping.action().label(), stripping.why());
+        row(&mut table, vec![label.into(), action.into(), packets.to_string(), why.into()]);
+    }
+    let all: u64 = counts.iter().map(|(_, packets)| packets).sum();
+    row(&mut table, vec!["all".into(), String::new(), all.to_string()]);
+    align_right(&mut table, 2);
+    text(&table)
+}
+
+/// The same as an object, without its version.
+pub fn strippings_json(counts: &[(Stripping, u64)]) -> serde_json::Value {
+    let all: u64 = counts.iter().map(|(_, packets)| packets).sum();
+    let outcome = |(stripping, packets): &(Stripping, u64)| {
+        let (label, action, why) = (stripping.label(), stripping.action().label(), stripping.why());
+        json!({ "outcome": label, "action": action, "packets": packets, "why": why })
+    };
+    json!({ "packets": all, "outcomes": counts.iter().map(outcome).collect::<Vec<_>>() })
 }
 
 /// What `weir status` knows.

@@ -1,6 +1,6 @@
 //! Loading the programs beside what runs, then attaching them: by a link update where a link is pinned, else by a new link.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
@@ -57,6 +57,11 @@ pub struct Started {
 
 /// Loads the programs, one copy for each interface, with `tables`. What runs already goes on untouched.
 pub fn load(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attachment>) -> Result<Loaded> {
+    ensure!(
+        !pins.tables().join("SERVED").exists(),
+        "{}: what `weir backend run` loaded is here: choose another place with --pins",
+        pins.root().display()
+    );
     pins.clear_next()?;
     let loaded = load_next(pins, kernel, tables, interfaces);
     if loaded.is_err() {
@@ -107,10 +112,7 @@ impl Loaded {
             }
         };
         self.pins.promote()?;
-        let gone = |linked: &String| self.interfaces.iter().all(|interface| interface.name != *linked);
-        for linked in self.pins.linked().into_iter().filter(gone) {
-            std::fs::remove_file(self.pins.link(&linked)).with_context(|| format!("cannot detach from {linked}"))?;
-        }
+        detach_others(&self.pins, &self.interfaces)?;
         let first = self.objects.first_mut().context("a configuration names an interface")?;
         let logger: &'static dyn log::Log = log::logger();
         Ok(Started { events: Events::init_with_logger(first, logger)?, datapath: self.datapath, modes })
@@ -157,7 +159,8 @@ fn load_object(pins: &Pins, tables: &Tables, interface: u32) -> Result<Ebpf> {
     loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))
 }
 
-fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+/// Loads one program of an object.
+pub(super) fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program: &mut Xdp =
         object.program_mut(name).ok_or_else(|| anyhow!("no program {name} in the object"))?.try_into()?;
     program.load().map_err(|error| describe_load(anyhow::Error::from(error).context(format!("program {name}"))))?;
@@ -165,7 +168,7 @@ fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 }
 
 /// Puts the reason for a load's failure into one sentence.
-fn describe_load(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn describe_load(error: anyhow::Error) -> anyhow::Error {
     if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref::<ProgramError>() {
         let log = verifier_log.to_string();
         let last =
@@ -184,7 +187,7 @@ fn describe_load(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Attaches to all or to none: what was updated before a failure is set back.
-fn attach_all(
+pub(super) fn attach_all(
     pins: &Pins,
     objects: &mut [Ebpf],
     program: &str,
@@ -217,6 +220,15 @@ fn attach_all(
         modes.push(attached.mode);
     }
     Ok(modes)
+}
+
+/// Detaches from interfaces that no longer are among those wanted.
+pub(super) fn detach_others(pins: &Pins, wanted: &[Attachment]) -> Result<()> {
+    let gone = |linked: &String| wanted.iter().all(|interface| interface.name != *linked);
+    for linked in pins.linked().into_iter().filter(gone) {
+        std::fs::remove_file(pins.link(&linked)).with_context(|| format!("cannot detach from {linked}"))?;
+    }
+    Ok(())
 }
 
 struct Attached {

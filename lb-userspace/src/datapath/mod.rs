@@ -1,6 +1,7 @@
 //! The programs and tables in the kernel: loading, attaching, pinning, filling, reading. No other module knows a map's
 //! name.
 
+pub mod backend;
 mod load;
 mod mapped;
 mod objects;
@@ -28,7 +29,7 @@ pub use self::{
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
-    pins::{DEFAULT as DEFAULT_PINS, Lock, Pins},
+    pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
 use crate::plan::{Description, Tables};
 

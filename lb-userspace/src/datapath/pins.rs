@@ -11,6 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// Where pins live unless told otherwise.
 pub const DEFAULT: &str = "/sys/fs/bpf/weir";
+/// Where those of the second program live: one host may be balancer and backend.
+pub const DEFAULT_BACKEND: &str = "/sys/fs/bpf/weir-backend";
 
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Syn,
     datapath::Datapath,
-    lab::{Flood, Seen, Tap},
+    lab::{Flood, Seen, Tap, Way},
 };
 
 /// SYNs in a flood.
@@ -83,7 +83,7 @@ fn flood(network: &Network) -> Result<Measured> {
     let datapath = network.datapath()?;
     let id = vip_id(network)?;
     let from = Seen::FromNetwork(SOURCE, u32::from(!VARY));
-    let tap = |host| Tap::open(network.switch.host(), &network.port(host), from);
+    let tap = |host| Tap::open(network.switch.host(), &network.port(host), Way::Out, from);
     let mut taps = network.backends.iter().map(tap).collect::<Result<Vec<_>>>()?;
 
     let (before, dropped_before) = (signatures(&datapath, id), dropped(&datapath)?);

@@ -89,9 +89,7 @@ impl Network {
     fn set_up_backends(&mut self) -> Result<()> {
         let (weir, file) = (std::env::current_exe()?, self.configure(Syn::Count)?);
         for backend in &self.backends {
-            for service in ["web", "tunnel", "web6"] {
-                set_up_backend(backend, &weir, &file, service)?;
-            }
+            set_up_backend(backend, &weir, &file, &["web", "tunnel", "web6"])?;
             let answer = format!("{} {}\n", backend.name(), "x".repeat(PAGE));
             self.servers.push(match find("nginx") {
                 Some(nginx) => Server::Nginx(start_nginx(backend, nginx, &answer)?),

@@ -9,7 +9,7 @@ use super::{
     story::{Story, thousands},
     url,
 };
-use crate::lab::{Host, Seen, Tap, Traffic};
+use crate::lab::{Host, Seen, Tap, Traffic, Way};
 
 /// Requests to each service.
 const REQUESTS: u32 = 1_000;
@@ -21,7 +21,7 @@ pub fn show(story: &mut Story, network: &Network, service: &str, vip: IpAddr, wa
     let url = url(vip);
     story.chapter(&format!("{} requests to {url}: {way}", thousands(REQUESTS.into())));
     let port = network.port(&network.balancer);
-    let mut answers_there = Tap::open(network.switch.host(), &port, Seen::From(vip))?;
+    let mut answers_there = Tap::open(network.switch.host(), &port, Way::Out, Seen::From(vip))?;
     let before = traffic(network)?;
     let answers = ask(&network.client, &url, REQUESTS)?;
     let after = traffic(network)?;

@@ -13,6 +13,15 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use super::Host;
 use crate::announce::wire::address;
 
+/// Which way packets go, seen from the interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Received.
+    In,
+    /// Sent.
+    Out,
+}
+
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
@@ -33,11 +42,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Opens one on a host's interface, for both directions.
-    pub fn open(host: &Host, interface: &str, what: Seen) -> Result<Tap> {
+    /// Opens one on a host's interface.
+    pub fn open(host: &Host, interface: &str, way: Way, what: Seen) -> Result<Tap> {
         host.within(|| {
             let index = crate::links::find(interface)?.index;
-            let socket = open(index, &filter(what)).with_context(|| format!("cannot listen on {interface}"))?;
+            let socket = open(index, &filter(way, what)).with_context(|| format!("cannot listen on {interface}"))?;
             Ok(Tap { socket, packets: 0 })
         })
     }
@@ -74,8 +83,8 @@ fn open(index: u32, filter: &[SockFilter]) -> io::Result<Socket> {
 }
 
 /// A chain of tests, each of which goes on with the next or ends with "no".
-fn filter(what: Seen) -> Vec<SockFilter> {
-    let tests = tests(what);
+fn filter(way: Way, what: Seen) -> Vec<SockFilter> {
+    let tests = [direction(way)].into_iter().chain(tests(what)).collect::<Vec<_>>();
     let instruction = |code: u32, otherwise: u8, value: u32| SockFilter::new(code as u16, 0, otherwise, value);
     let mut filter = Vec::new();
     for (index, test) in tests.iter().enumerate() {
@@ -110,6 +119,13 @@ impl Test {
 const IPV4: (u32, u32) = (26, 30);
 /// In an IPv6 frame.
 const IPV6: (u32, u32) = (22, 38);
+
+fn direction(way: Way) -> Test {
+    let offset = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    // Of the other types, which all mean "received", only that they are smaller matters.
+    const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
+    Test { size: libc::BPF_B, offset, mask: OUTGOING, value: if way == Way::Out { OUTGOING } else { 0 } }
+}
 
 fn tests(what: Seen) -> Vec<Test> {
     match what {

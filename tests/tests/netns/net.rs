@@ -57,17 +57,17 @@ impl Net {
     /// A network whose balancer forwards by this configuration, with an HTTP server in each backend.
     pub fn forwarding(name: &str, backends: u8, config: &str) -> Net {
         let mut net = Self::new(name, backends);
-        net.set_up("web", config);
+        net.set_up(&["web"], config);
         net.serve(80);
         net.run(config, &[]);
         net
     }
 
-    /// Makes all backends those of a service.
-    pub fn set_up(&self, service: &str, config: &str) {
+    /// Makes all backends those of these services.
+    pub fn set_up(&self, services: &[&str], config: &str) {
         let file = self.write(config);
         for backend in &self.backends {
-            set_up_backend(backend, &weir(), &file, service).unwrap();
+            set_up_backend(backend, &weir(), &file, services).unwrap();
         }
     }
 
