@@ -20,8 +20,8 @@ use crate::{
 
 /// Shows all of it; an error if a figure is not as it should be.
 pub fn run() -> Result<()> {
-    for program in ["curl"] {
-        ensure!(find(program).is_some(), "{program}: not found (apt install {program})");
+    for (program, package) in [("curl", "curl"), ("nft", "nftables"), ("sysctl", "procps")] {
+        ensure!(find(program).is_some(), "{program}: not found (apt install {package})");
     }
     let begin = Instant::now();
     let mut story = Story::default();

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunAttrs, TestRunOptions,
     maps::{Array, MapData},
+    programs::XdpMode,
 };
 use etherparse::PacketBuilder;
 use lb_common::abi::Address;
@@ -20,10 +21,12 @@ use crate::datapath::{TRAFFIC_OBJECT, requirements::Kernel};
 /// From here on the kernel sends what a program is tried on.
 pub const LIVE_FRAMES_KERNEL: Kernel = Kernel(5, 18);
 
-/// Frames sent at once: a veth's ring holds 256, and others use it too.
-const BATCH: u64 = 64;
-/// How long a batch may take to arrive before it counts as lost.
+/// Frames sent at a time: a veth's ring holds 256, and others use it too.
+const ROUND: u64 = 64;
+/// How long a round may take to arrive before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// An interface that is never up.
+const IDLE: &str = "idle";
 
 /// SYNs with window 0 and without options, from scattered sources.
 pub struct Flood {
@@ -50,33 +53,42 @@ impl Flood {
             .override_global("SOURCE", &word(source), true)
             .override_global("VARY", &word(vary), true)
             .load(TRAFFIC_OBJECT)?;
-        program(&mut object, "flood")?.load()?;
+        let flood = program(&mut object, "flood")?;
+        flood.load()?;
+        // The kernel takes 20 ms to make a program ready that is attached nowhere, in every round.
+        host.ip(&format!("link add {IDLE} type veth peer name {IDLE}-peer"))?;
+        let idle = host.index(IDLE)?;
+        host.within(|| Ok(flood.attach_to_if_index(idle, XdpMode::Driver)?))?;
         let made = Array::try_from(object.take_map("MADE").context("no map MADE in the object")?)?;
         let frame = frame(host.mac(interface)?, to, source)?;
         let context = context(frame.len() as u32, host.index(interface)?);
         Ok(Flood { host: host.clone(), object, frame, context, made })
     }
 
-    /// Sends so many, a batch at a time: the next once `arrived`, which counts at the other end, has seen the last, or
-    /// has not for a while. Returns how many were made.
-    pub fn send(&mut self, packets: u64, mut arrived: impl FnMut() -> u64) -> Result<u64> {
-        let before = self.made()?;
-        let mut left = packets;
-        while left > 0 {
-            let batch = left.min(BATCH);
-            let seen = arrived();
-            self.send_batch(batch as u32)?;
-            // A batch that does not arrive is lost: the caller sees that from his count.
+    /// Sends until so many have arrived, by `arrived`, which counts at the other end: a round at a time, the next once all
+    /// of the last are there, or have not come for a while. What is lost on the way is made again, up to as many as were
+    /// wanted. Returns how many were made.
+    pub fn send(&mut self, packets: u64, mut arrived: impl FnMut() -> Result<u64>) -> Result<u64> {
+        let (before, start) = (self.made.get(&0, 0)?, arrived()?);
+        let (mut made, mut there) = (0, start);
+        while there < start + packets && made < 2 * packets {
+            let round = (start + packets - there).min(ROUND);
+            let all = there + round;
+            self.send_round(round as u32)?;
             let end = Instant::now() + PATIENCE;
-            while arrived() < seen + batch && Instant::now() < end {
+            loop {
+                there = arrived()?;
+                if there >= all || Instant::now() >= end {
+                    break;
+                }
                 thread::yield_now();
             }
-            left -= batch;
+            made = self.made.get(&0, 0)? - before;
         }
-        Ok(self.made()? - before)
+        Ok(made)
     }
 
-    fn send_batch(&mut self, packets: u32) -> Result<()> {
+    fn send_round(&mut self, packets: u32) -> Result<()> {
         let Flood { host, object, frame, context, .. } = self;
         host.within(|| {
             let options = TestRunOptions {
@@ -90,9 +102,12 @@ impl Flood {
             Ok(())
         })
     }
+}
 
-    fn made(&self) -> Result<u64> {
-        Ok(self.made.get(&0, 0)?)
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // Gone with the lab at the latest.
+        let _ = self.host.ip(&format!("link delete {IDLE}"));
     }
 }
 
