@@ -39,6 +39,12 @@ fn pass(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// The same for frames in several buffers too (jumbo frames).
+#[xdp(frags)]
+fn pass_frags(_context: XdpContext) -> u32 {
+    XDP_PASS
+}
+
 /// Sends the frame it is given, an IPv4 TCP segment without options or data, back out from a new source each time. Run
 /// by `BPF_PROG_TEST_RUN` with live frames.
 #[xdp]

@@ -1,7 +1,7 @@
 //! Who else on the link holds a VIP, and telling the link that this host does now.
 
 mod frames;
-mod wire;
+pub mod wire;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -10,6 +10,7 @@ use lb_userspace::{
     cli::{self, Cli, Command, Format, Log, Output, Switch},
     config::{self, ConfigError},
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Pins, backend::Decapsulator},
+    demo,
     explain::{self, Question},
     links::{self, Mode},
     show::{self, Columns},
@@ -50,7 +51,7 @@ fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Command::Backend(verb) => backend(cli, verb),
-        Command::Demo => anyhow::bail!("not built yet"),
+        Command::Demo => demo::run(),
     }
 }
 

@@ -92,7 +92,8 @@ fn filter() -> [SockFilter; 13] {
     ]
 }
 
-fn address(interface: u32, protocol: u16) -> io::Result<SockAddr> {
+/// The address of one interface, for a raw socket.
+pub fn address(interface: u32, protocol: u16) -> io::Result<SockAddr> {
     let index = i32::try_from(interface).map_err(io::Error::other)?;
     // SAFETY: the storage given is zeroed, larger than a sockaddr_ll and aligned for every address; its front is filled
     // in as one, and that size stored as the length.
