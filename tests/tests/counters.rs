@@ -1,6 +1,7 @@
 //! That counters add up: a million packets of mixed kinds through the program in the kernel. Needs root.
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lb_common::filter::Syn;
 use tests::{
     cases::Case,
     expect::{Counted, counted, counts_of},
@@ -47,7 +48,13 @@ fn flows(host: &Host) -> Vec<Kind> {
     let kind = |frame: Vec<u8>| {
         let (outcome, seen) = host.run_frame(&frame);
         // What the host decides is compared with the table elsewhere.
-        let counted = counts_of(&frame, seen.verdict, seen.vip.as_deref(), outcome.syn, backend(outcome.backend));
+        let counted = counts_of(
+            &frame,
+            seen.verdict,
+            seen.vip.as_deref(),
+            Syn::from_number(outcome.syn),
+            backend(outcome.backend),
+        );
         Kind { frame, action: action(seen.verdict), counted }
     };
     frames.map(kind).collect()
