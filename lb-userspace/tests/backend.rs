@@ -9,7 +9,7 @@ mod namespaces;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,6 +153,35 @@ fn a_backend_without_tunnels_has_its_vips_and_is_silent() {
     }
 }
 
+/// Kernels without tunnel devices run this test too: an `ip` of its own makes TUN devices in their place, so that all
+/// of the script but the kinds it asks for is put to the test.
+#[test]
+fn the_script_for_tunnel_devices_brings_them_up() {
+    let lab = Lab { kernel: true, ..Lab::new("devices") };
+    let missing = lab.missing();
+    for device in ["weir-ipip", "weir-sit", "weir-ip6tnl"] {
+        let need = format!("tunnel device {device} is up with its addresses");
+        assert!(missing.iter().any(|finding| finding["need"] == need.as_str()), "{missing:?}");
+    }
+    for _ in 0..2 {
+        lab.set_up();
+        assert_eq!(lab.missing(), [] as [Value; 0]);
+    }
+    let asked = std::fs::read_to_string(lab.place.asked()).unwrap();
+    let expected = "\
+type ipip local 10.0.0.2 remote any
+type sit local 10.0.0.2 remote any
+type ip6tnl mode any local fd00::2 remote any
+";
+    assert_eq!(asked, expected, "once each");
+
+    lab.backend.ip("addr del 10.0.0.2/24 dev eth0");
+    lab.backend.ip("-6 addr del fd00::2/64 dev eth0");
+    let script = lab.succeed(&mut lab.setup(&[]));
+    let output = lab.on_backend("sh").args(["-c", &script]).output().unwrap();
+    assert_failed(&output, "not an address of this host: 10.0.0.2, fd00::2");
+}
+
 #[test]
 fn what_check_prints_mends_what_is_broken() {
     let lab = Lab::new("mend");
@@ -272,11 +301,34 @@ impl Place {
         std::fs::write(&config, CONFIGURATION).unwrap();
         Place { pins: Pins::new(Path::new("/sys/fs/bpf").join(name)), config }
     }
+
+    /// A directory with an `ip` that makes TUN devices for tunnel devices and notes what was asked for.
+    fn devices(&self) -> PathBuf {
+        let directory = self.config.with_extension("bin");
+        if directory.exists() {
+            return directory;
+        }
+        let script = format!(
+            "#!/bin/sh\nPATH=${{PATH#*:}}\ncase \"$*\" in\n\"link add weir-\"*)\n\tdevice=$3; shift 3; echo \"$@\" >>{}\n\
+             \texec ip tuntap add dev \"$device\" mode tun ;;\nesac\nexec ip \"$@\"\n",
+            self.asked().display()
+        );
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("ip"), script).unwrap();
+        std::fs::set_permissions(directory.join("ip"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        directory
+    }
+
+    fn asked(&self) -> PathBuf {
+        self.config.with_extension("asked")
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         std::fs::remove_file(&self.config).ok();
+        std::fs::remove_file(self.asked()).ok();
+        std::fs::remove_dir_all(self.config.with_extension("bin")).ok();
         self.pins.remove().unwrap();
     }
 }
@@ -287,6 +339,8 @@ struct Lab {
     backend: Namespace,
     place: Place,
     services: &'static [&'static str],
+    /// Tunnels are taken apart by the kernel's devices.
+    kernel: bool,
 }
 
 impl Lab {
@@ -302,7 +356,7 @@ impl Lab {
         }
         backend.ip("route add default via 10.0.0.1");
         backend.ip("-6 route add default via fd00::1");
-        Lab { sender, backend, place, services: &["four", "six", "plain"] }
+        Lab { sender, backend, place, services: &["four", "six", "plain"], kernel: false }
     }
 
     /// `weir` on the backend, with pins of this test.
@@ -315,7 +369,10 @@ impl Lab {
     fn on_backend(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let weir = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
-        let path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
+        let mut path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
+        if self.kernel {
+            path = format!("{}:{path}", self.place.devices().display());
+        }
         command.arg(format!("--net=/run/netns/{}", self.backend.name)).arg(program);
         command.env("PATH", path).env("WEIR_PINS", self.place.pins.root());
         command
@@ -324,6 +381,7 @@ impl Lab {
     fn setup(&self, more: &[&str]) -> Command {
         let mut command = self.weir(&["backend", "setup"]);
         command.args(self.services).arg("--config").arg(&self.place.config).args(more);
+        command.args(["--decapsulation", if self.kernel { "kernel" } else { "weir" }]);
         command
     }
 
