@@ -237,6 +237,44 @@ fn in_the_foreground_addresses_are_followed_until_stopped() {
 }
 
 #[test]
+fn an_interface_that_goes_away_ends_it() {
+    let lab = Lab::new("gone");
+    let mut running = Running::start(lab.weir(&["backend", "run", "--interface", "eth0", "--vip", "192.0.2.53"]));
+    running.until("attached in native mode");
+    lab.sender.ip("link del eth0");
+    running.until(r#"weir: interface "eth0": it is gone"#);
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+    assert!(!lab.place.pins.root().exists());
+}
+
+#[test]
+fn generic_mode_strips_too_and_check_says_so() {
+    let lab = Lab { services: &["four"], ..Lab::new("generic") };
+    lab.set_up();
+    lab.succeed(&mut lab.weir(&["backend", "stop"]));
+    let vips = ["--vip", "192.0.2.53", "--vip", "2001:db8::53"];
+    lab.succeed(lab.weir(&["backend", "run", "--interface", "eth0", "--once", "--mode", "generic"]).args(vips));
+    let checked = lab.check();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success() && said.contains("in generic mode, which is much slower than native"), "{said}");
+    let server = lab.server("2001:db8::53", 53);
+    lab.send(&ethernet(&tunnel((ip("10.0.0.1"), ip("10.0.0.2")), &datagram(ip("2001:db8::53"), 53, "generic"))));
+    assert_eq!(receive(&server).0, "generic");
+}
+
+#[test]
+fn jumbo_frames_are_stripped() {
+    let lab = Lab { services: &["six"], ..Lab::new("jumbo") };
+    lab.sender.ip("link set eth0 mtu 9000");
+    lab.backend.ip("link set eth0 mtu 9000");
+    lab.set_up();
+    let server = lab.server("192.0.2.54", 53);
+    let text = "x".repeat(8000);
+    lab.send(&ethernet(&tunnel((ip("fd00::1"), ip("fd00::2")), &datagram(ip("192.0.2.54"), 53, &text))));
+    assert!(receive(&server).0 == text);
+}
+
+#[test]
 fn another_run_replaces_the_program_behind_its_link() {
     let lab = Lab::new("again");
     let run = |vip: &str| {
@@ -538,7 +576,7 @@ fn client_of(vip: IpAddr) -> IpAddr {
 }
 
 fn receive(server: &UdpSocket) -> (String, IpAddr) {
-    let mut buffer = [0; 64];
+    let mut buffer = [0; 9000];
     let (length, client) = server.recv_from(&mut buffer).unwrap();
     (String::from_utf8(buffer[..length].to_vec()).unwrap(), client.ip())
 }
