@@ -13,3 +13,6 @@ pub mod run;
 pub mod shell;
 
 pub use needs::{Asked, Decapsulation, Needs};
+
+#[cfg(test)]
+mod tests;

@@ -201,7 +201,7 @@ pub enum Backend {
 #[derive(Debug, Args)]
 pub struct Setup {
     /// The services of this backend, all of them: what is printed replaces what was set up before
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "SERVICE")]
     pub services: Vec<String>,
     /// The configuration that they stand in
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]

@@ -9,7 +9,7 @@ mod namespaces;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,6 +153,35 @@ fn a_backend_without_tunnels_has_its_vips_and_is_silent() {
     }
 }
 
+/// Kernels without tunnel devices run this test too: an `ip` of its own makes TUN devices in their place, so that all
+/// of the script but the kinds it asks for is put to the test.
+#[test]
+fn the_script_for_tunnel_devices_brings_them_up() {
+    let lab = Lab { kernel: true, ..Lab::new("devices") };
+    let missing = lab.missing();
+    for device in ["weir-ipip", "weir-sit", "weir-ip6tnl"] {
+        let need = format!("tunnel device {device} is up with its addresses");
+        assert!(missing.iter().any(|finding| finding["need"] == need.as_str()), "{missing:?}");
+    }
+    for _ in 0..2 {
+        lab.set_up();
+        assert_eq!(lab.missing(), [] as [Value; 0]);
+    }
+    let asked = std::fs::read_to_string(lab.place.asked()).unwrap();
+    let expected = "\
+type ipip local 10.0.0.2 remote any
+type sit local 10.0.0.2 remote any
+type ip6tnl mode any local fd00::2 remote any
+";
+    assert_eq!(asked, expected, "once each");
+
+    lab.backend.ip("addr del 10.0.0.2/24 dev eth0");
+    lab.backend.ip("-6 addr del fd00::2/64 dev eth0");
+    let script = lab.succeed(&mut lab.setup(&[]));
+    let output = lab.on_backend("sh").args(["-c", &script]).output().unwrap();
+    assert_failed(&output, "not an address of this host: 10.0.0.2, fd00::2");
+}
+
 #[test]
 fn what_check_prints_mends_what_is_broken() {
     let lab = Lab::new("mend");
@@ -205,6 +234,44 @@ fn in_the_foreground_addresses_are_followed_until_stopped() {
     assert!(!lab.place.pins.root().exists());
     assert_failed(&lab.weir(&["backend", "stats"]).output().unwrap(), "nothing is loaded here (weir backend run");
     assert_failed(&lab.weir(&["backend", "stop"]).output().unwrap(), "nothing is loaded here");
+}
+
+#[test]
+fn an_interface_that_goes_away_ends_it() {
+    let lab = Lab::new("gone");
+    let mut running = Running::start(lab.weir(&["backend", "run", "--interface", "eth0", "--vip", "192.0.2.53"]));
+    running.until("attached in native mode");
+    lab.sender.ip("link del eth0");
+    running.until(r#"weir: interface "eth0": it is gone"#);
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+    assert!(!lab.place.pins.root().exists());
+}
+
+#[test]
+fn generic_mode_strips_too_and_check_says_so() {
+    let lab = Lab { services: &["four"], ..Lab::new("generic") };
+    lab.set_up();
+    lab.succeed(&mut lab.weir(&["backend", "stop"]));
+    let vips = ["--vip", "192.0.2.53", "--vip", "2001:db8::53"];
+    lab.succeed(lab.weir(&["backend", "run", "--interface", "eth0", "--once", "--mode", "generic"]).args(vips));
+    let checked = lab.check();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success() && said.contains("in generic mode, which is much slower than native"), "{said}");
+    let server = lab.server("2001:db8::53", 53);
+    lab.send(&ethernet(&tunnel((ip("10.0.0.1"), ip("10.0.0.2")), &datagram(ip("2001:db8::53"), 53, "generic"))));
+    assert_eq!(receive(&server).0, "generic");
+}
+
+#[test]
+fn jumbo_frames_are_stripped() {
+    let lab = Lab { services: &["six"], ..Lab::new("jumbo") };
+    lab.sender.ip("link set eth0 mtu 9000");
+    lab.backend.ip("link set eth0 mtu 9000");
+    lab.set_up();
+    let server = lab.server("192.0.2.54", 53);
+    let text = "x".repeat(8000);
+    lab.send(&ethernet(&tunnel((ip("fd00::1"), ip("fd00::2")), &datagram(ip("192.0.2.54"), 53, &text))));
+    assert!(receive(&server).0 == text);
 }
 
 #[test]
@@ -272,11 +339,34 @@ impl Place {
         std::fs::write(&config, CONFIGURATION).unwrap();
         Place { pins: Pins::new(Path::new("/sys/fs/bpf").join(name)), config }
     }
+
+    /// A directory with an `ip` that makes TUN devices for tunnel devices and notes what was asked for.
+    fn devices(&self) -> PathBuf {
+        let directory = self.config.with_extension("bin");
+        if directory.exists() {
+            return directory;
+        }
+        let script = format!(
+            "#!/bin/sh\nPATH=${{PATH#*:}}\ncase \"$*\" in\n\"link add weir-\"*)\n\tdevice=$3; shift 3; echo \"$@\" >>{}\n\
+             \texec ip tuntap add dev \"$device\" mode tun ;;\nesac\nexec ip \"$@\"\n",
+            self.asked().display()
+        );
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("ip"), script).unwrap();
+        std::fs::set_permissions(directory.join("ip"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        directory
+    }
+
+    fn asked(&self) -> PathBuf {
+        self.config.with_extension("asked")
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         std::fs::remove_file(&self.config).ok();
+        std::fs::remove_file(self.asked()).ok();
+        std::fs::remove_dir_all(self.config.with_extension("bin")).ok();
         self.pins.remove().unwrap();
     }
 }
@@ -287,6 +377,8 @@ struct Lab {
     backend: Namespace,
     place: Place,
     services: &'static [&'static str],
+    /// Tunnels are taken apart by the kernel's devices.
+    kernel: bool,
 }
 
 impl Lab {
@@ -302,7 +394,7 @@ impl Lab {
         }
         backend.ip("route add default via 10.0.0.1");
         backend.ip("-6 route add default via fd00::1");
-        Lab { sender, backend, place, services: &["four", "six", "plain"] }
+        Lab { sender, backend, place, services: &["four", "six", "plain"], kernel: false }
     }
 
     /// `weir` on the backend, with pins of this test.
@@ -315,7 +407,10 @@ impl Lab {
     fn on_backend(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let weir = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
-        let path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
+        let mut path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
+        if self.kernel {
+            path = format!("{}:{path}", self.place.devices().display());
+        }
         command.arg(format!("--net=/run/netns/{}", self.backend.name)).arg(program);
         command.env("PATH", path).env("WEIR_PINS", self.place.pins.root());
         command
@@ -324,6 +419,7 @@ impl Lab {
     fn setup(&self, more: &[&str]) -> Command {
         let mut command = self.weir(&["backend", "setup"]);
         command.args(self.services).arg("--config").arg(&self.place.config).args(more);
+        command.args(["--decapsulation", if self.kernel { "kernel" } else { "weir" }]);
         command
     }
 
@@ -480,7 +576,7 @@ fn client_of(vip: IpAddr) -> IpAddr {
 }
 
 fn receive(server: &UdpSocket) -> (String, IpAddr) {
-    let mut buffer = [0; 64];
+    let mut buffer = [0; 9000];
     let (length, client) = server.recv_from(&mut buffer).unwrap();
     (String::from_utf8(buffer[..length].to_vec()).unwrap(), client.ip())
 }

@@ -120,6 +120,8 @@ fn not_for_us() -> Vec<Case> {
         no_vip("4in6 for no VIP", &[&to6(IN4, 28), &udp4(OTHER4)]),
         no_vip("IPv6 inside that says it is IPv4", &[&to4(IN4, 48), &udp6(VIP6)]),
         no_vip("IPv4 inside that says it is IPv6", &[&to4(IN6, 40), &udp4(VIP4), &[0; 12]]),
+        no_vip("version 5 inside, for IPv4", &[&to4(IN4, 28), &set(udp4(VIP4), 0, &[0x55])]),
+        no_vip("version 5 inside, for IPv6", &[&to6(IN6, 48), &set(udp6(VIP6), 0, &[0x50])]),
         no_vip("a tunnel in a tunnel", &[&to4(IN4, 48), &to4(IN4, 28), &udp4(VIP4)]),
     ]
 }

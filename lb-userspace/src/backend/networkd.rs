@@ -107,7 +107,8 @@ fn unit(needs: &Needs) -> String {
         if tunnel.devices().is_empty() {
             let command = run_command(needs, tunnel);
             start.push(format!("/usr/bin/{}", command.join(" \\\n    ").replace('%', "%%")));
-            stop = format!("ExecStop=/usr/bin/{}\n", command[0].replace("run", "stop").replace('%', "%%"));
+            let other = command[0].trim_end_matches("run").replace('%', "%%");
+            stop = format!("ExecStop=/usr/bin/{other}stop\n");
         }
     }
     let lines = |name: &str| start.iter().map(|command| format!("{name}={command}\n")).collect::<String>();
