@@ -224,7 +224,7 @@ fn in_the_foreground_addresses_are_followed_until_stopped() {
 
     let server = lab.server("192.0.2.53", 53);
     lab.backend.ip("addr add 10.0.0.99/24 dev eth0");
-    running.until("tunnels to");
+    running.until("addresses of this host now");
     lab.send(&ethernet(&tunnel((ip("10.0.0.1"), ip("10.0.0.99")), &datagram(ip("192.0.2.53"), 53, "late"))));
     assert_eq!(receive(&server).0, "late");
 
