@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use lb_common::abi::{self, mac_bits};
+use lb_common::abi::{self, Encapsulation, mac_bits};
 use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, info, warn};
 
@@ -47,7 +47,7 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     let attached = attached_links(&config, &links)?;
     pins.prepare()?;
     let _lock = pins.lock()?;
-    let result = serve(pins, options, &config, kernel, &attached, &mut stop).await;
+    let result = serve(pins, options, &config, kernel, &links, &attached, &mut stop).await;
     if result.is_err() {
         pins.remove_empty();
     }
@@ -60,6 +60,7 @@ async fn serve(
     options: &Options,
     config: &Config,
     kernel: Kernel,
+    links: &[Link],
     attached: &[Link],
     stop: &mut Stop,
 ) -> Result<()> {
@@ -86,7 +87,7 @@ async fn serve(
     };
     let interfaces = attached.iter().map(|link| attachment(config, link, announce)).collect();
     let loaded = datapath::load(pins, kernel, &tables, interfaces)?;
-    let next_hops = NextHops::new(attached, &tables);
+    let next_hops = NextHops::new(links, attached, &tables);
     next_hops.apply(loaded.datapath(), &resolver.snapshot());
     let Started { datapath, modes, events } = loaded.attach(options.mode)?;
     for (link, mode) in attached.iter().zip(&modes) {
@@ -238,41 +239,57 @@ fn attachment(config: &Config, link: &Link, announce: bool) -> Attachment {
 
 /// Turns what is known of the way to a backend into entries of the tables.
 struct NextHops {
-    /// Numbers in INTERFACES by the kernel's index.
+    /// Which attached interface an index of the kernel's stands for; a VLAN on one stands for that one, because the
+    /// program keeps the tags that packets came with.
     interfaces: BTreeMap<u32, u32>,
-    /// Numbers in BACKENDS by address.
-    ids: BTreeMap<IpAddr, Vec<u16>>,
+    /// Numbers in BACKENDS by address, and whether packets are to reach it by their MAC alone.
+    ids: BTreeMap<IpAddr, Vec<(u16, bool)>>,
 }
 
+/// What BACKENDS says of a way: next hop, interface's number, MTU.
+type Way = (abi::NextHop, u32, u16);
+
+const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
+
 impl NextHops {
-    fn new(attached: &[Link], tables: &Tables) -> Self {
-        let mut ids: BTreeMap<IpAddr, Vec<u16>> = BTreeMap::new();
-        for (id, address) in (0..).zip(&tables.addresses) {
-            ids.entry(*address).or_default().push(id);
+    fn new(links: &[Link], attached: &[Link], tables: &Tables) -> Self {
+        let mut ids: BTreeMap<IpAddr, Vec<(u16, bool)>> = BTreeMap::new();
+        for (id, (address, backend)) in (0..).zip(tables.addresses.iter().zip(&tables.backends)) {
+            ids.entry(*address).or_default().push((id, backend.encapsulation == Encapsulation::L2 as u8));
         }
-        NextHops { interfaces: attached.iter().map(|link| link.index).zip(0..).collect(), ids }
+        let mut interfaces: BTreeMap<u32, u32> = attached.iter().map(|link| link.index).zip(0..).collect();
+        for link in links {
+            if let Some(number) = link.vlan.and_then(|vlan| interfaces.get(&vlan.parent).copied()) {
+                interfaces.insert(link.index, number);
+            }
+        }
+        NextHops { interfaces, ids }
     }
 
     fn apply(&self, datapath: &Datapath, changes: &[(IpAddr, NextHop)]) {
         for (backend, next_hop) in changes {
-            let (entry, interface, mtu) = self.entry(*backend, next_hop);
-            for id in self.ids.get(backend).into_iter().flatten() {
+            for (id, l2) in self.ids.get(backend).into_iter().flatten() {
+                let (entry, interface, mtu) = self.way(*backend, next_hop, *l2);
                 datapath.set_next_hop(*id, entry, interface, mtu);
             }
         }
     }
 
-    fn entry(&self, backend: IpAddr, next_hop: &NextHop) -> (abi::NextHop, u32, u16) {
-        let unknown = (abi::NextHop::default(), 0, u16::MAX);
+    fn way(&self, backend: IpAddr, next_hop: &NextHop, l2: bool) -> Way {
         match next_hop {
             NextHop::Local => (abi::NextHop(abi::NextHop::LOCAL), 0, u16::MAX),
             NextHop::Unreachable { reason } => {
                 warn!("backend {backend}: {reason}");
-                unknown
+                NO_WAY
             }
             NextHop::Resolving { via, .. } => {
                 debug!("backend {backend}: asking for the MAC of {via}");
-                unknown
+                NO_WAY
+            }
+            // The gateway would route a packet for the VIP back here, and so on until its TTL is used up.
+            NextHop::Known { via, .. } if l2 && *via != backend => {
+                warn!("backend {backend}: behind gateway {via}, where forward = \"l2\" does not reach: use \"ipip\"");
+                NO_WAY
             }
             NextHop::Known { interface, via, mac, mtu, .. } => match self.interfaces.get(interface) {
                 Some(number) => {
@@ -281,9 +298,9 @@ impl NextHops {
                 }
                 None => {
                     warn!(
-                        "backend {backend}: its next hop {via} is not on an interface that is attached: add it to `interface`"
+                        "backend {backend}: its next hop {via} is not on an attached interface: add that to `interface`"
                     );
-                    unknown
+                    NO_WAY
                 }
             },
         }
