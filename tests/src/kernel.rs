@@ -15,7 +15,7 @@ use lb_userspace::datapath::{
 
 use crate::{
     cases::Case,
-    expect::Counted,
+    counted::{self, Counted},
     host::FIRST_BUFFER,
     setup::{INTERFACES, Setup, World},
 };
@@ -124,11 +124,11 @@ impl Kernel {
         let verdicts = datapath.verdicts()?.into_iter().map(|(verdict, cpus)| (verdict.label(), cpus.iter().sum()));
         let mut counted = Counted { verdicts: verdicts.collect(), ..Counted::default() };
         for (id, vip) in &self.vips {
-            let sum = datapath.vip_counts(*id)?.into_iter().fold(VipCounts::default(), add_vip);
+            let sum = datapath.vip_counts(*id)?.into_iter().fold(VipCounts::default(), counted::add_vip);
             counted.vips.insert(vip.clone(), sum);
         }
         for id in 0..self.backends {
-            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), add_backend);
+            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), counted::add_backend);
             counted.backends.insert(id.into(), sum);
         }
         Ok(counted)
@@ -170,125 +170,6 @@ pub fn action(verdict: Verdict) -> u32 {
         Action::Transmit => XDP_TX,
         Action::Redirect => XDP_REDIRECT,
     }
-}
-
-impl Counted {
-    /// What changed since `before`, without what did not.
-    pub fn since(&self, before: &Counted) -> Counted {
-        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count - before.verdicts[label]));
-        let vips = self.vips.iter().map(|(vip, counts)| {
-            let earlier = vip_words(&before.vips[vip]);
-            let mut words = vip_words(counts);
-            words.iter_mut().zip(earlier).for_each(|(word, earlier)| *word -= earlier);
-            (vip.clone(), from_vip_words(words))
-        });
-        let backends = self.backends.iter().map(|(id, counts)| {
-            let earlier = before.backends[id];
-            (*id, BackendCounts { packets: counts.packets - earlier.packets, bytes: counts.bytes - earlier.bytes })
-        });
-        Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() }.without_zeros()
-    }
-
-    /// Adds other counts.
-    pub fn add(&mut self, other: &Counted) {
-        for (label, count) in &other.verdicts {
-            *self.verdicts.entry(label).or_default() += count;
-        }
-        for (vip, counts) in &other.vips {
-            let sum = self.vips.entry(vip.clone()).or_default();
-            *sum = add_vip(*sum, *counts);
-        }
-        for (id, counts) in &other.backends {
-            let sum = self.backends.entry(*id).or_default();
-            *sum = add_backend(*sum, *counts);
-        }
-    }
-
-    /// The same many times over.
-    pub fn times(&self, times: u64) -> Counted {
-        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count * times));
-        let vips = self
-            .vips
-            .iter()
-            .map(|(vip, counts)| (vip.clone(), from_vip_words(vip_words(counts).map(|word| word * times))));
-        let backends = self
-            .backends
-            .iter()
-            .map(|(id, counts)| (*id, BackendCounts { packets: counts.packets * times, bytes: counts.bytes * times }));
-        let counted = Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() };
-        counted.without_zeros()
-    }
-
-    fn without_zeros(self) -> Self {
-        fn moved<K: Ord, V: Default + PartialEq>(counts: BTreeMap<K, V>) -> BTreeMap<K, V> {
-            counts.into_iter().filter(|(_, count)| *count != V::default()).collect()
-        }
-        Counted { verdicts: moved(self.verdicts), vips: moved(self.vips), backends: moved(self.backends) }
-    }
-}
-
-fn vip_words(counts: &VipCounts) -> [u64; 10] {
-    let VipCounts {
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    } = *counts;
-    [
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    ]
-}
-
-fn from_vip_words(words: [u64; 10]) -> VipCounts {
-    let [
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    ] = words;
-    VipCounts {
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    }
-}
-
-fn add_vip(sum: VipCounts, counts: VipCounts) -> VipCounts {
-    let mut words = vip_words(&sum);
-    words.iter_mut().zip(vip_words(&counts)).for_each(|(word, count)| *word += count);
-    from_vip_words(words)
-}
-
-fn add_backend(sum: BackendCounts, counts: BackendCounts) -> BackendCounts {
-    BackendCounts { packets: sum.packets + counts.packets, bytes: sum.bytes + counts.bytes }
 }
 
 /// Setups, each loaded when the first case asks for it.

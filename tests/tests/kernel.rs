@@ -8,7 +8,8 @@ use proptest::{
 };
 use tests::{
     cases::{self, Case},
-    expect::{Flows, check, counted, diff},
+    counted,
+    expect::{Flows, Seen, check, diff},
     host::{FIRST_BUFFER, Host},
     kernel::{Kernel, Kernels, Program, action},
     mutate::{CASES, damaged},
@@ -90,9 +91,9 @@ fn run_case(pair: &mut Pair, case: &Case) -> Result<(), String> {
         return Err(format!("XDP action {seen_action}, not {}", action(case.verdict)));
     }
     // What was chosen shows in the frame and in the counters; which names it has, the host says.
-    check(case, &tests::expect::Seen { frame, ..on_host }, flows)?;
+    check(case, &Seen { frame, ..on_host }, flows)?;
     let backend = (outcome.backend != u32::MAX).then_some(outcome.backend);
-    let (moved, expected) = (after.since(&before), counted(case, backend));
+    let (moved, expected) = (after.since(&before), counted::of_case(case, backend));
     if moved != expected {
         return Err(format!("counted {moved:?},\n    not {expected:?}"));
     }
