@@ -1,8 +1,6 @@
-//! The program in the kernel: the same tables in its maps, frames by `BPF_PROG_TEST_RUN`, counters read before and after.
+//! The programs in the kernel: the same tables in their maps, frames by `BPF_PROG_TEST_RUN`, counters to read.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::{
     abi::{BackendCounts, Explanation, VipCounts},
@@ -112,8 +110,8 @@ impl Kernel {
         self.loaded.program()
     }
 
-    /// What `weir_explain` says of a frame, and the frame as it would leave; `None` of one that does not fit one buffer,
-    /// which it is not made for.
+    /// What `weir_explain` says of a frame, and the frame as it would leave. It takes frames in one buffer alone: `None`
+    /// of a longer one.
     pub fn explain(&self, frame: &[u8]) -> Result<Option<(Explanation, Vec<u8>)>> {
         (frame.len() <= FIRST_BUFFER).then(|| self.loaded.explain(frame)).transpose()
     }
@@ -169,33 +167,5 @@ pub fn action(verdict: Verdict) -> u32 {
         Action::Pass => XDP_PASS,
         Action::Transmit => XDP_TX,
         Action::Redirect => XDP_REDIRECT,
-    }
-}
-
-/// Setups, each loaded when the first case asks for it.
-pub struct Kernels<T> {
-    program: Program,
-    ready: BTreeMap<&'static str, T>,
-}
-
-impl<T> Kernels<T> {
-    /// None yet.
-    pub fn new(program: Program) -> Self {
-        Kernels { program, ready: BTreeMap::new() }
-    }
-
-    /// The one of a setup.
-    pub fn of(
-        &mut self,
-        setup: &'static Setup,
-        make: impl FnOnce(&'static Setup, Program) -> Result<T>,
-    ) -> Result<&mut T> {
-        use std::collections::btree_map::Entry;
-        match self.ready.entry(setup.name) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                Ok(entry.insert(make(setup, self.program).with_context(|| format!("setup {}", setup.name))?))
-            }
-        }
     }
 }
