@@ -96,7 +96,7 @@ pub const OF_INTERFACES: &[(&str, &str)] =
 pub const NOT_YET: &[(&str, &str)] = &[
     (
         "21",
-        "the table that first fragments fill where an address has several UDP services: there all fragments are dropped",
+        "the table that first fragments fill where an address has several UDP services: there fragments are dropped",
     ),
     ("22", "the table that lets fragments of TCP follow their connection: all of them are dropped as fragment"),
     ("35", "the same tables for IPv6"),

@@ -110,7 +110,7 @@ impl Kernel {
         self.loaded.program()
     }
 
-    /// What `weir_explain` says of a frame, and the frame as it would leave. It takes frames in one buffer alone: `None`
+    /// What `weir_explain` says of a frame, and the frame as it would leave. It takes frames in one buffer: `None`
     /// of a longer one.
     pub fn explain(&self, frame: &[u8]) -> Result<Option<(Explanation, Vec<u8>)>> {
         (frame.len() <= FIRST_BUFFER).then(|| self.loaded.explain(frame)).transpose()
