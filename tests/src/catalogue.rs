@@ -1,10 +1,13 @@
 //! The list of conformance by its numbers, and the document that shows which cases stand for each row.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use lb_common::verdict::Action;
 
-use crate::cases::{Case, areas};
+use crate::{
+    cases::{Case, Output, all},
+    setup::STANDARD,
+};
 
 /// Rows of the list: number and subject.
 pub const ROWS: &[(&str, &str)] = &[
@@ -93,7 +96,7 @@ pub const OF_INTERFACES: &[(&str, &str)] =
 pub const NOT_YET: &[(&str, &str)] = &[
     (
         "21",
-        "the table that first fragments fill where an address has several UDP services: all of it is dropped as fragment",
+        "the table that first fragments fill where an address has several UDP services: there fragments are dropped",
     ),
     ("22", "the table that lets fragments of TCP follow their connection: all of them are dropped as fragment"),
     ("35", "the same tables for IPv6"),
@@ -112,48 +115,59 @@ pub fn of_row<'a>(cases: &'a [Case], number: &str) -> impl Iterator<Item = &'a C
     cases.iter().filter(move |case| case.rows.split(' ').any(|row| row == number))
 }
 
-/// The document: every row with its cases, in the order of the list.
+/// The document: every row with its cases, in the order of the list. A case of several rows stands under its first.
 pub fn document() -> String {
-    let cases: Vec<Case> = areas().into_iter().flat_map(|(_, cases)| cases).collect();
-    let mut text = String::from(
-        "# What each packet gets\n\n\
-         Generated from the table of cases in `tests/src/cases` (`WEIR_BLESS=1 cargo test -p tests --test catalogue`); do\n\
-         not edit. Every case runs through the pure path on the host and, unless it says so, through the program in the\n\
-         kernel; both must agree with the table in verdict, counters and every byte that leaves.\n",
-    );
+    let cases = all();
+    let mut text = String::from(HEAD);
     for (number, subject) in ROWS {
         let _ = write!(text, "\n## {number}. {subject}\n\n");
         if let Some((_, lacks)) = NOT_YET.iter().find(|(row, _)| row == number) {
             let _ = writeln!(text, "Not yet: {lacks}.\n");
         }
-        let mut rows = of_row(&cases, number).peekable();
-        if rows.peek().is_some() {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = of_row(&cases, number).partition(|case| first_row(case) == *number);
+        if !here.is_empty() {
             text += "| packet | verdict | leaves | runs |\n|---|---|---|---|\n";
         }
-        for case in rows {
-            let runs = case.host_only.map_or("host, kernel".to_owned(), |why| format!("host: {why}"));
-            let setup = if std::ptr::eq(case.setup, &crate::setup::STANDARD) {
-                String::new()
-            } else {
-                format!(" ({})", case.setup.name)
-            };
-            let _ = writeln!(text, "| {}{setup} | {} | {} | {runs} |", case.name, case.verdict.label(), leaves(case));
+        here.into_iter().for_each(|case| text += &line(case));
+        if !elsewhere.is_empty() {
+            let rows: BTreeSet<_> = elsewhere.iter().map(|case| first_row(case)).collect();
+            let rows = rows.into_iter().collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "\nAlso cases under {rows}: {}.", elsewhere.len());
         }
     }
     text += "\n## Rows about interfaces\n\n";
     for (number, subject) in OF_INTERFACES {
         let _ = writeln!(text, "- {number}: {subject}");
     }
-    text
+    // Two empty lines in a row where a row has nothing of its own.
+    text.replace("\n\n\n", "\n\n")
+}
+
+const HEAD: &str = "# What each packet gets
+
+Generated from the table of cases in `tests/src/cases`; do not edit:
+`WEIR_BLESS=1 cargo test -p tests --test catalogue` writes it anew. Every case runs through the pure path on the host
+and, unless it says otherwise, through the programs in the kernel; both must agree with the table in verdict, counters
+and every byte that leaves.
+";
+
+fn first_row(case: &Case) -> &'static str {
+    case.rows.split(' ').next().unwrap_or_default()
+}
+
+fn line(case: &Case) -> String {
+    let standard = std::ptr::eq(case.setup, &STANDARD);
+    let setup = if standard { String::new() } else { format!(" ({})", case.setup.name) };
+    let runs = case.host_only.map_or("host, kernel".to_owned(), |why| format!("host: {why}"));
+    format!("| {}{setup} | {} | {} | {runs} |\n", case.name, case.verdict.label(), leaves(case))
 }
 
 fn leaves(case: &Case) -> &'static str {
-    use crate::cases::Output::*;
     match (&case.output, case.verdict.action()) {
-        (Untouched, Action::Drop) => "nothing",
-        (Untouched, _) => "as it came, up the stack",
-        (Frame(_), _) => "the answer",
-        (Rewritten, _) => "with new MACs",
-        (Tunnelled, _) => "in a tunnel",
+        (Output::Untouched, Action::Drop) => "nothing",
+        (Output::Untouched, _) => "as it came, up the stack",
+        (Output::Frame(_), _) => "the answer",
+        (Output::Rewritten, _) => "with new MACs",
+        (Output::Tunnelled, _) => "in a tunnel",
     }
 }

@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
-use lb_common::{
-    abi::{BackendCounts, VipCounts},
-    filter::Syn,
-    verdict::{Action, Verdict},
-};
+use lb_common::verdict::Verdict;
 
 use crate::{
     cases::{Case, Output},
@@ -28,17 +24,6 @@ pub struct Seen {
     pub hash: u32,
     /// The frame as it left.
     pub frame: Vec<u8>,
-}
-
-/// All counters that changed, by how much.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Counted {
-    /// By label.
-    pub verdicts: BTreeMap<&'static str, u64>,
-    /// By VIP, as the configuration writes it.
-    pub vips: BTreeMap<String, VipCounts>,
-    /// By id.
-    pub backends: BTreeMap<u32, BackendCounts>,
 }
 
 /// Which backend each flow reached, so that it is the same the next time.
@@ -65,40 +50,6 @@ pub fn check(case: &Case, seen: &Seen, flows: &mut Flows) -> Result<(), String> 
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) -> Result<(), String> {
     if seen == expected { Ok(()) } else { Err(format!("{what}: {seen:?}, not {expected:?}")) }
-}
-
-/// The counters that a case moves, given the backend that was chosen.
-pub fn counted(case: &Case, backend: Option<u32>) -> Counted {
-    counts_of(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend)
-}
-
-/// The counters that a frame moves which got this verdict.
-pub fn counts_of(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<Syn>, backend: Option<u32>) -> Counted {
-    let sent = matches!(verdict, Verdict::Forwarded | Verdict::Redirected);
-    let bytes = if sent { ip_packet(frame).1.len() as u64 } else { 0 };
-    let mut counted = Counted { verdicts: [(verdict.label(), 1)].into(), ..Counted::default() };
-    if let Some(vip) = vip {
-        let mut counts = VipCounts::default();
-        match verdict.action() {
-            Action::Pass => counts.passed = 1,
-            Action::Drop => counts.dropped = 1,
-            Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),
-        }
-        match syn {
-            None => {}
-            Some(Syn::ZeroBare) => counts.syn_zero_bare = 1,
-            Some(Syn::ZeroPadding) => counts.syn_zero_padding = 1,
-            Some(Syn::ZeroOptions) => counts.syn_zero_options = 1,
-            Some(Syn::OpenBare) => counts.syn_open_bare = 1,
-            Some(Syn::OpenPadding) => counts.syn_open_padding = 1,
-            Some(Syn::OpenOptions) => counts.syn_open_options = 1,
-        }
-        counted.vips.insert(vip.to_owned(), counts);
-    }
-    if let (true, Some(id)) = (sent, backend) {
-        counted.backends.insert(id, BackendCounts { packets: 1, bytes });
-    }
-    counted
 }
 
 /// The frame that must leave, given the backend that was chosen and, for what varies by flow, the hash.

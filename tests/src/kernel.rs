@@ -1,8 +1,6 @@
-//! The program in the kernel: the same tables in its maps, frames by `BPF_PROG_TEST_RUN`, counters read before and after.
+//! The programs in the kernel: the same tables in their maps, frames by `BPF_PROG_TEST_RUN`, counters to read.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::{
     abi::{BackendCounts, Explanation, VipCounts},
@@ -15,7 +13,7 @@ use lb_userspace::datapath::{
 
 use crate::{
     cases::Case,
-    expect::Counted,
+    counted::{self, Counted},
     host::FIRST_BUFFER,
     setup::{INTERFACES, Setup, World},
 };
@@ -112,8 +110,8 @@ impl Kernel {
         self.loaded.program()
     }
 
-    /// What `weir_explain` says of a frame, and the frame as it would leave; `None` of one that does not fit one buffer,
-    /// which it is not made for.
+    /// What `weir_explain` says of a frame, and the frame as it would leave. It takes frames in one buffer: `None`
+    /// of a longer one.
     pub fn explain(&self, frame: &[u8]) -> Result<Option<(Explanation, Vec<u8>)>> {
         (frame.len() <= FIRST_BUFFER).then(|| self.loaded.explain(frame)).transpose()
     }
@@ -124,11 +122,11 @@ impl Kernel {
         let verdicts = datapath.verdicts()?.into_iter().map(|(verdict, cpus)| (verdict.label(), cpus.iter().sum()));
         let mut counted = Counted { verdicts: verdicts.collect(), ..Counted::default() };
         for (id, vip) in &self.vips {
-            let sum = datapath.vip_counts(*id)?.into_iter().fold(VipCounts::default(), add_vip);
+            let sum = datapath.vip_counts(*id)?.into_iter().fold(VipCounts::default(), counted::add_vip);
             counted.vips.insert(vip.clone(), sum);
         }
         for id in 0..self.backends {
-            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), add_backend);
+            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), counted::add_backend);
             counted.backends.insert(id.into(), sum);
         }
         Ok(counted)
@@ -169,152 +167,5 @@ pub fn action(verdict: Verdict) -> u32 {
         Action::Pass => XDP_PASS,
         Action::Transmit => XDP_TX,
         Action::Redirect => XDP_REDIRECT,
-    }
-}
-
-impl Counted {
-    /// What changed since `before`, without what did not.
-    pub fn since(&self, before: &Counted) -> Counted {
-        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count - before.verdicts[label]));
-        let vips = self.vips.iter().map(|(vip, counts)| {
-            let earlier = vip_words(&before.vips[vip]);
-            let mut words = vip_words(counts);
-            words.iter_mut().zip(earlier).for_each(|(word, earlier)| *word -= earlier);
-            (vip.clone(), from_vip_words(words))
-        });
-        let backends = self.backends.iter().map(|(id, counts)| {
-            let earlier = before.backends[id];
-            (*id, BackendCounts { packets: counts.packets - earlier.packets, bytes: counts.bytes - earlier.bytes })
-        });
-        Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() }.without_zeros()
-    }
-
-    /// Adds other counts.
-    pub fn add(&mut self, other: &Counted) {
-        for (label, count) in &other.verdicts {
-            *self.verdicts.entry(label).or_default() += count;
-        }
-        for (vip, counts) in &other.vips {
-            let sum = self.vips.entry(vip.clone()).or_default();
-            *sum = add_vip(*sum, *counts);
-        }
-        for (id, counts) in &other.backends {
-            let sum = self.backends.entry(*id).or_default();
-            *sum = add_backend(*sum, *counts);
-        }
-    }
-
-    /// The same many times over.
-    pub fn times(&self, times: u64) -> Counted {
-        let verdicts = self.verdicts.iter().map(|(label, count)| (*label, count * times));
-        let vips = self
-            .vips
-            .iter()
-            .map(|(vip, counts)| (vip.clone(), from_vip_words(vip_words(counts).map(|word| word * times))));
-        let backends = self
-            .backends
-            .iter()
-            .map(|(id, counts)| (*id, BackendCounts { packets: counts.packets * times, bytes: counts.bytes * times }));
-        let counted = Counted { verdicts: verdicts.collect(), vips: vips.collect(), backends: backends.collect() };
-        counted.without_zeros()
-    }
-
-    fn without_zeros(self) -> Self {
-        fn moved<K: Ord, V: Default + PartialEq>(counts: BTreeMap<K, V>) -> BTreeMap<K, V> {
-            counts.into_iter().filter(|(_, count)| *count != V::default()).collect()
-        }
-        Counted { verdicts: moved(self.verdicts), vips: moved(self.vips), backends: moved(self.backends) }
-    }
-}
-
-fn vip_words(counts: &VipCounts) -> [u64; 10] {
-    let VipCounts {
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    } = *counts;
-    [
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    ]
-}
-
-fn from_vip_words(words: [u64; 10]) -> VipCounts {
-    let [
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    ] = words;
-    VipCounts {
-        packets,
-        bytes,
-        dropped,
-        passed,
-        syn_zero_bare,
-        syn_zero_padding,
-        syn_zero_options,
-        syn_open_bare,
-        syn_open_padding,
-        syn_open_options,
-    }
-}
-
-fn add_vip(sum: VipCounts, counts: VipCounts) -> VipCounts {
-    let mut words = vip_words(&sum);
-    words.iter_mut().zip(vip_words(&counts)).for_each(|(word, count)| *word += count);
-    from_vip_words(words)
-}
-
-fn add_backend(sum: BackendCounts, counts: BackendCounts) -> BackendCounts {
-    BackendCounts { packets: sum.packets + counts.packets, bytes: sum.bytes + counts.bytes }
-}
-
-/// Setups, each loaded when the first case asks for it.
-pub struct Kernels<T> {
-    program: Program,
-    ready: BTreeMap<&'static str, T>,
-}
-
-impl<T> Kernels<T> {
-    /// None yet.
-    pub fn new(program: Program) -> Self {
-        Kernels { program, ready: BTreeMap::new() }
-    }
-
-    /// The one of a setup.
-    pub fn of(
-        &mut self,
-        setup: &'static Setup,
-        make: impl FnOnce(&'static Setup, Program) -> Result<T>,
-    ) -> Result<&mut T> {
-        use std::collections::btree_map::Entry;
-        match self.ready.entry(setup.name) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                Ok(entry.insert(make(setup, self.program).with_context(|| format!("setup {}", setup.name))?))
-            }
-        }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod catalogue;
+pub mod counted;
 pub mod expect;
 pub mod frames;
 pub mod host;

@@ -4,7 +4,7 @@ use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::filter::Syn;
 use tests::{
     cases::Case,
-    expect::{Counted, counted, counts_of},
+    counted::{Counted, of_case, of_frame},
     frames::{tcp, udp},
     host::{FIRST_BUFFER, Host},
     kernel::{Kernel, Program, action},
@@ -31,7 +31,7 @@ fn cases(host: &Host) -> Vec<Kind> {
     let kind = |case: &Case| Kind {
         frame: case.frame.clone(),
         action: action(case.verdict),
-        counted: counted(case, backend(host.run(case).0.backend)),
+        counted: of_case(case, backend(host.run(case).0.backend)),
     };
     CASES.iter().filter(plain).map(kind).collect()
 }
@@ -48,7 +48,7 @@ fn flows(host: &Host) -> Vec<Kind> {
     let kind = |frame: Vec<u8>| {
         let (outcome, seen) = host.run_frame(&frame);
         // What the host decides is compared with the table elsewhere.
-        let counted = counts_of(
+        let counted = of_frame(
             &frame,
             seen.verdict,
             seen.vip.as_deref(),
@@ -100,7 +100,7 @@ fn a_million_packets() {
     let mut expected = Counted::default();
     for share in &sent {
         for (kinds, counts) in kinds.iter().zip(share) {
-            kinds.iter().zip(counts).for_each(|(kind, count)| expected.add(&kind.counted.times(*count)));
+            kinds.iter().zip(counts).for_each(|(kind, count)| expected.add(&kind.counted, *count));
         }
     }
     assert_eq!(moved.verdicts.values().sum::<u64>(), PACKETS, "verdicts and packets");

@@ -1,16 +1,18 @@
-//! Every case through the programs in the kernel: action, every byte, every counter, and what `weir_explain` says of it.
+//! Every case through the programs in the kernel: action, every byte, every counter, and what `weir_explain` says.
 //! Needs root; attaches nothing.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+
 use proptest::{
     prelude::*,
     test_runner::{TestCaseError, TestRunner},
 };
 use tests::{
     cases::{self, Case},
-    expect::{Flows, check, counted, diff},
+    counted,
+    expect::{Flows, Seen, check, diff},
     host::{FIRST_BUFFER, Host},
-    kernel::{Kernel, Kernels, Program, action},
+    kernel::{Kernel, Program, action},
     mutate::{CASES, damaged},
     setup::{STANDARD, Setup},
 };
@@ -25,18 +27,19 @@ struct Pair {
     flows: Flows,
 }
 
-fn pair(setup: &'static Setup, program: Program) -> Result<Pair> {
+fn pair(setup: &Setup, program: Program) -> Pair {
     let host = Host::new(setup.world());
-    Ok(Pair { kernel: Kernel::load(setup, &host.world, program)?, host, flows: Flows::default() })
+    let kernel = Kernel::load(setup, &host.world, program).unwrap_or_else(|error| panic!("{}: {error:#}", setup.name));
+    Pair { kernel, host, flows: Flows::default() }
 }
 
 /// Runs the cases of an area through both programs; fails with all that differ.
 fn run(area: &str) {
     let mut faults = Vec::new();
     for program in [Program::Weir, Program::WeirFrags] {
-        let mut pairs = Kernels::new(program);
+        let mut pairs = BTreeMap::new();
         for case in cases::area(area).iter().filter(|case| runs_here(case, program)) {
-            let pair = pairs.of(case.setup, pair).unwrap_or_else(|error| panic!("{error:#}"));
+            let pair = pairs.entry(case.setup.name).or_insert_with(|| pair(case.setup, program));
             if let Err(fault) = run_case(pair, case) {
                 faults.push(format!("{program:?}, {}: {fault}", case.title()));
             }
@@ -90,9 +93,9 @@ fn run_case(pair: &mut Pair, case: &Case) -> Result<(), String> {
         return Err(format!("XDP action {seen_action}, not {}", action(case.verdict)));
     }
     // What was chosen shows in the frame and in the counters; which names it has, the host says.
-    check(case, &tests::expect::Seen { frame, ..on_host }, flows)?;
+    check(case, &Seen { frame, ..on_host }, flows)?;
     let backend = (outcome.backend != u32::MAX).then_some(outcome.backend);
-    let (moved, expected) = (after.since(&before), counted(case, backend));
+    let (moved, expected) = (after.since(&before), counted::of_case(case, backend));
     if moved != expected {
         return Err(format!("counted {moved:?},\n    not {expected:?}"));
     }
@@ -137,7 +140,7 @@ fn backends_and_tunnels() {
 /// Damaged and truncated frames meet the same end on both sides.
 #[test]
 fn host_and_kernel_agree() {
-    let pair = pair(&STANDARD, Program::WeirFrags).unwrap_or_else(|error| panic!("{error:#}"));
+    let pair = pair(&STANDARD, Program::WeirFrags);
     for case in CASES.iter().filter(|case| case.frame.len() <= 400) {
         for length in ETHERNET_HEADER..case.frame.len() {
             agree(&pair, &case.frame[..length])
@@ -170,10 +173,8 @@ fn agree(pair: &Pair, frame: &[u8]) -> Result<(), String> {
 
 #[test]
 fn the_verifier_is_far_from_its_limit() {
-    let world = STANDARD.world();
     for program in [Program::Weir, Program::WeirFrags] {
-        let kernel = Kernel::load(&STANDARD, &world, program).unwrap_or_else(|error| panic!("{error:#}"));
-        if let Some(instructions) = kernel.verified_instructions() {
+        if let Some(instructions) = pair(&STANDARD, program).kernel.verified_instructions() {
             println!("{program:?}: {instructions} instructions processed");
             assert!(instructions < 100_000, "{program:?}: {instructions} instructions");
         }

@@ -38,6 +38,12 @@ fn headers() -> Vec<Case> {
         row("14", "header longer than the packet", poke(at(0, &[0x4f]), L3 + 2, &[0, 40])).gets(Malformed),
         row("14", "header longer than the frame", cut(tcp(WEB).data(&[1; 60]).poked(L3, &[0x4f]).frame(), L3 + 50))
             .gets(Malformed),
+        row("14 20", "header longer than the packet, a fragment", {
+            udp(WEB_UDP).data(&[2; 60]).fragment(0, 32).poked(L3, &[0x4f])
+        })
+        .gets(Malformed),
+        row("14 29", "header longer than the packet, another protocol", other(WEB, 47, &[0; 8]).poked(L3, &[0x48]))
+            .gets(Malformed),
         row("14", "header longer than the packet, to no VIP", nobody(0, &[0x4f])).gets(NotAVip),
         row("15", "total length one byte beyond the frame", at(2, &[0, 41])).gets(Malformed),
         row("15", "total length 65535", at(2, &[0xff, 0xff])).gets(Malformed),

@@ -94,6 +94,10 @@ fn extensions() -> Vec<Case> {
         row("33", "20 headers, to no VIP", tcp(NOBODY).extensions(&several(20))).gets(NotAVip),
         row("33", "an extension header longer than the packet", poke(with_options().frame(), L4_V6 + 1, &[5]))
             .gets(Malformed),
+        row("33 37", "an extension header longer than the packet, ESP behind it", {
+            other(WEB_V6, 50, &[0x11; 8]).extensions(&[options(HOP_BY_HOP, 2)]).padded(120).poked(L4_V6 + 1, &[3])
+        })
+        .gets(Malformed),
         row("33", "the packet ends within an extension header", poke(with_options().frame(), L3 + 4, &[0, 9]))
             .gets(Malformed),
         row("33", "the frame ends within an extension header", cut(with_options().frame(), L4_V6 + 8)).gets(Malformed),

@@ -174,10 +174,11 @@ fn solicitations() -> Vec<Case> {
             .gets(NeighbourPassed),
     );
     let cut_short = icmp6(ROUTER_V6, GROUP, [135, 0], [0; 4], &question(VIP_V6, false)[..12]);
-    cases.push(
-        row("40", "neighbour solicitation that ends within the target", nd_frame(GROUP_MAC, &[], &cut_short))
-            .gets(NeighbourPassed),
-    );
+    for (name, padding) in [("", 0), (", in a padded frame", 40)] {
+        let frame = [nd_frame(GROUP_MAC, &[], &cut_short), vec![0; padding]].concat();
+        let name = format!("neighbour solicitation that ends within the target{name}");
+        cases.push(row("40", name, frame).gets(NeighbourPassed));
+    }
     cases.push(
         row("31 40", "neighbour solicitation, longer than its frame", cut(whole(), whole().len() - 8)).gets(NotOurs),
     );

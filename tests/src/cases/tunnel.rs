@@ -31,11 +31,11 @@ pub fn cases() -> Vec<Case> {
 /// Both families in both, under no, one and two tags.
 fn combinations() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (tags, tagged) in [
-        (&[][..], "untagged"),
-        (&[VLAN], "a tag"),
-        (&[PRIORITY], "a priority tag"),
-        (&[SERVICE_VLAN, VLAN], "two tags"),
+    for (rows, tags, tagged) in [
+        ("70", &[][..], "untagged"),
+        ("70 5", &[VLAN], "a tag"),
+        ("70 6", &[PRIORITY], "a priority tag"),
+        ("70 7", &[SERVICE_VLAN, VLAN], "two tags"),
     ] {
         for (name, vip, backend) in [
             ("IPv4 in IPv4", TUNNEL4, FOUR),
@@ -44,14 +44,13 @@ fn combinations() -> Vec<Case> {
             ("IPv6 in IPv6", TUNNEL6_V6, SIX),
         ] {
             let named = |what: &str| format!("{name}, {what}, {tagged}");
-            cases.push(row("70 5", named("SYN"), syn(vip).tags(tags)).reaches_by_tunnel(backend).syn(OpenOptions));
+            cases.push(row(rows, named("SYN"), syn(vip).tags(tags)).reaches_by_tunnel(backend).syn(OpenOptions));
             cases.push(
-                row("70 5", named("data of odd length"), tcp(vip).tags(tags).data(&[1; 333]))
-                    .reaches_by_tunnel(backend),
+                row(rows, named("data of odd length"), tcp(vip).tags(tags).data(&[1; 333])).reaches_by_tunnel(backend),
             );
         }
         for (name, vip, backend) in [("UDP in IPv4", TUNNEL4_UDP, FOUR), ("UDP in IPv6", TUNNEL6_UDP, SIX)] {
-            cases.push(row("70 5", format!("{name}, {tagged}"), udp(vip).tags(tags)).reaches_by_tunnel(backend));
+            cases.push(row(rows, format!("{name}, {tagged}"), udp(vip).tags(tags)).reaches_by_tunnel(backend));
         }
     }
     cases
