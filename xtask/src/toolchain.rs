@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::output;
 
@@ -166,6 +166,7 @@ fn rustup_compilers() -> Vec<PathBuf> {
 }
 
 fn probe(path: &Path) -> Result<Rustc> {
+    ensure!(!path.is_absolute() || path.exists(), "{}: not there", path.display());
     let sysroot = PathBuf::from(output(Command::new(path).args(["--print", "sysroot"]))?.trim_end());
     let beside = sysroot.join("bin/rustc");
     let path = if beside.is_file() { beside } else { path.to_owned() };
