@@ -36,7 +36,10 @@ pub fn owner(path: &str) -> Option<String> {
 fn update() -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     if UPDATED.get().is_none() {
-        run(as_root("apt-get")?.args(["update", "--quiet"]))?;
+        // One source among many may be down: what counts is whether the package is known afterwards.
+        if let Err(error) = run(as_root("apt-get")?.args(["update", "--quiet"])) {
+            eprintln!("warning: {error:#}");
+        }
         UPDATED.get_or_init(|| ());
     }
     Ok(())

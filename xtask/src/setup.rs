@@ -49,18 +49,19 @@ pub fn all() -> Result<()> {
 pub fn bpf_compiler() -> Result<Rustc> {
     let ways = [("1, Debian", install_prebuilt_core as Install), ("2, rustup", install_core_sources)];
     let may_install = env::var_os("WEIR_BPF_RUSTC").is_none();
-    let mut tried = toolchain::for_bpf();
+    let llvm = linker::llvm();
+    let mut tried = toolchain::for_bpf(&llvm);
     let mut failures = String::new();
     for (way, install) in ways {
-        if toolchain::choose(&tried).is_none() && may_install {
+        if toolchain::choose(&tried, &llvm).is_none() && may_install {
             match install() {
-                Ok(()) => tried = toolchain::for_bpf(),
+                Ok(()) => tried = toolchain::for_bpf(&llvm),
                 Err(error) => failures += &format!("  way {way}: {error:#}\n"),
             }
         }
     }
-    let reasons = || anyhow!(no_compiler(&(toolchain::reasons(&tried) + &failures)));
-    toolchain::choose(&tried).cloned().ok_or_else(reasons)
+    let reasons = || anyhow!(no_compiler(&(toolchain::reasons(&tried, &llvm) + &failures)));
+    toolchain::choose(&tried, &llvm).cloned().ok_or_else(reasons)
 }
 
 /// The programs that the demo and the tests run.
