@@ -6,11 +6,6 @@ use anyhow::{Result, ensure};
 
 use crate::command::{as_root, find, output, run, workspace};
 
-/// Whether this system has apt.
-pub fn is_here() -> bool {
-    find("apt-get").is_some()
-}
-
 /// Installs those of the packages that apt knows, and starts no service; an error names the others.
 pub fn install(packages: &[&str]) -> Result<()> {
     ensure!(is_here(), "no apt-get here");
@@ -25,8 +20,10 @@ pub fn install(packages: &[&str]) -> Result<()> {
 }
 
 /// Whether apt could install this package, by its newest lists.
-pub fn offers(package: &str) -> bool {
-    is_here() && update().is_ok() && knows(package)
+pub fn offers(package: &str) -> Result<bool> {
+    ensure!(is_here(), "no apt-get here");
+    update()?;
+    Ok(knows(package))
 }
 
 /// The package that a file came from.
@@ -39,10 +36,17 @@ pub fn owner(path: &str) -> Option<String> {
 fn update() -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     if UPDATED.get().is_none() {
-        run(as_root("apt-get")?.args(["update", "--quiet"]))?;
+        // One source among many may be down: what counts is whether the package is known afterwards.
+        if let Err(error) = run(as_root("apt-get")?.args(["update", "--quiet"])) {
+            eprintln!("warning: {error:#}");
+        }
         UPDATED.get_or_init(|| ());
     }
     Ok(())
+}
+
+fn is_here() -> bool {
+    find("apt-get").is_some()
 }
 
 fn knows(package: &str) -> bool {

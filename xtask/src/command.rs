@@ -8,7 +8,7 @@ use std::{
     process::{Command, ExitStatus, Output, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Runs a command to its end; its output goes where ours goes.
 pub fn run(command: &mut Command) -> Result<()> {
@@ -43,16 +43,19 @@ pub fn exec(command: &mut Command) -> Result<()> {
 
 /// A command that will run as root: as it is if we are, else through sudo.
 pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
-    let program = program.as_ref();
     if is_root() {
         return Ok(Command::new(program));
     }
-    let Some(sudo) = find("sudo") else {
-        bail!("`{}` must run as root, and there is no sudo: run `cargo xtask` as root", program.display());
-    };
-    let mut command = Command::new(sudo);
+    let program = program.as_ref();
+    let mut command = Command::new(sudo().with_context(|| format!("`{}` must run as root", program.display()))?);
     command.arg(program);
     Ok(command)
+}
+
+/// Where sudo lies.
+pub fn sudo() -> Result<PathBuf> {
+    ensure!(env::var_os("SUDO_UID").is_none(), "sudo ran us, but not as root");
+    find("sudo").context("we are not root, and there is no sudo: run `cargo xtask` as root")
 }
 
 /// Whether we are root.

@@ -5,6 +5,7 @@
 
 use std::{
     env, fs,
+    ops::RangeInclusive,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -20,7 +21,12 @@ use crate::{
 
 const VERSION: &str = "0.13.0";
 /// The major versions of LLVM that this bpf-linker can be built for.
-const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
+const LLVM: RangeInclusive<u32> = 21..=23;
+
+/// The major versions of LLVM that a compiler may have: any, if the user brings the linker.
+pub fn llvm() -> RangeInclusive<u32> {
+    if env::var_os("WEIR_BPF_LINKER").is_some() { 0..=u32::MAX } else { LLVM }
+}
 
 /// The bpf-linker for this compiler, built if it is missing: `WEIR_BPF_LINKER`, else one among our tools.
 pub fn ensure(rustc: &Rustc) -> Result<PathBuf> {
@@ -28,13 +34,12 @@ pub fn ensure(rustc: &Rustc) -> Result<PathBuf> {
         ensure!(works(&chosen), "WEIR_BPF_LINKER={}: does not run", chosen.display());
         return Ok(chosen);
     }
-    let way_out = "install a bpf-linker for it and name it in WEIR_BPF_LINKER";
     let llvm = rustc.version.llvm;
-    let this = || format!("{} ({}, LLVM {llvm})", rustc.path.display(), rustc.version.release);
-    ensure!(LLVM.contains(&llvm), "{}: bpf-linker {VERSION} knows LLVM {LLVM:?} only: {way_out}", this());
     let loaded = output(Command::new("ldd").arg(&rustc.path))?;
-    let library = llvm_library(&loaded)
-        .with_context(|| format!("{}: has its LLVM inside, not as a shared library: {way_out}", this()))?;
+    let library = llvm_library(&loaded).with_context(|| {
+        let rustc = rustc.path.display();
+        format!("{rustc}: has LLVM {llvm} inside: install a bpf-linker for that and name it in WEIR_BPF_LINKER")
+    })?;
     let directory = tools::directory()?.join(directory_name(llvm, library.name));
     let linker = directory.join("bin/bpf-linker");
     if !works(&linker) {

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, process::Command};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     apt,
@@ -35,6 +35,8 @@ const CARGO_DENY: &str = "0.20.2";
 /// depends on its age.
 const BPF_PACKAGES: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
+type Install = fn() -> Result<()>;
+
 /// Everything.
 pub fn all() -> Result<()> {
     linker::ensure(&bpf_compiler()?)?;
@@ -43,25 +45,23 @@ pub fn all() -> Result<()> {
     Ok(())
 }
 
-/// The compiler for the kernel's programs, or what `core` lacks installed beside one.
+/// The compiler for the kernel's programs; where none will do, `core` for BPF is installed first.
 pub fn bpf_compiler() -> Result<Rustc> {
-    let tried = toolchain::for_bpf();
-    if let Some(rustc) = toolchain::choose(&tried) {
-        return Ok(rustc.clone());
-    }
-    let mut failures = toolchain::reasons(&tried);
-    if env::var_os("WEIR_BPF_RUSTC").is_none() {
-        for way in [install_prebuilt_core, install_core_sources] {
-            match way() {
-                Ok(()) => {}
-                Err(error) => failures += &format!("  {error:#}\n"),
-            }
-            if let Some(rustc) = toolchain::choose(&toolchain::for_bpf()) {
-                return Ok(rustc.clone());
+    let ways = [("1, Debian", install_prebuilt_core as Install), ("2, rustup", install_core_sources)];
+    let may_install = env::var_os("WEIR_BPF_RUSTC").is_none();
+    let llvm = linker::llvm();
+    let mut tried = toolchain::for_bpf(&llvm);
+    let mut failures = String::new();
+    for (way, install) in ways {
+        if toolchain::choose(&tried, &llvm).is_none() && may_install {
+            match install() {
+                Ok(()) => tried = toolchain::for_bpf(&llvm),
+                Err(error) => failures += &format!("  way {way}: {error:#}\n"),
             }
         }
     }
-    bail!(no_compiler(&failures))
+    let reasons = || anyhow!(no_compiler(&(toolchain::reasons(&tried, &llvm) + &failures)));
+    toolchain::choose(&tried, &llvm).cloned().ok_or_else(reasons)
 }
 
 /// The programs that the demo and the tests run.
@@ -104,22 +104,23 @@ pub fn lint_tools() -> Result<LintTools> {
 }
 
 fn install_prebuilt_core() -> Result<()> {
-    ensure!(apt::is_here(), "way 1, Debian's packages: no apt-get here");
-    let packages = BPF_PACKAGES.iter().find(|packages| apt::offers(packages[1]));
-    let packages = packages.context("way 1, Debian's packages: apt offers no libstd-rust-web-dev-bpf")?;
-    apt::install(packages).context("way 1, Debian's packages")
+    for packages in BPF_PACKAGES {
+        if apt::offers(packages[1])? {
+            return apt::install(&packages);
+        }
+    }
+    bail!("apt has no package {}", BPF_PACKAGES[0][1])
 }
 
 fn install_core_sources() -> Result<()> {
-    let rustup = find("rustup").context("way 2, sources by rustup: no rustup here")?;
-    let mut command = Command::new(rustup);
+    let mut command = Command::new(find("rustup").context("no rustup here")?);
     command.args(["component", "add", "rust-src"]);
     if let Ok(rustc) = toolchain::running()
         && let Some(name) = rustc.rustup_name()
     {
         command.args(["--toolchain", name]);
     }
-    run(&mut command).context("way 2, sources by rustup")
+    run(&mut command)
 }
 
 fn no_compiler(failures: &str) -> String {
@@ -158,11 +159,10 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_was_tried_and_what_to_do() {
-        let message =
-            no_compiler("  /usr/bin/rustc (1.85.0): older than 1.95\n  way 2, sources by rustup: no rustup here\n");
+        let message = no_compiler("  /usr/bin/rustc (1.85.0): older than 1.95\n  way 2, rustup: no rustup here\n");
         let expected = "no Rust compiler here can compile for bpfel-unknown-none; tried:
   /usr/bin/rustc (1.85.0): older than 1.95
-  way 2, sources by rustup: no rustup here
+  way 2, rustup: no rustup here
 Do one of:
   1. on Debian: apt-get update && apt-get install rustc-web libstd-rust-web-dev-bpf
   2. with rustup: rustup component add rust-src

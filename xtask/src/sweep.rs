@@ -31,9 +31,9 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Kills a process; one that is gone is fine.
-pub fn kill(process: u32) {
-    let _ = signal::kill(Pid::from_raw(process as i32), Signal::SIGKILL);
+/// Kills a process, and says whether there was one that we may kill.
+pub fn kill(process: u32) -> bool {
+    signal::kill(Pid::from_raw(process as i32), Signal::SIGKILL).is_ok()
 }
 
 /// The processes whose parent is this one.
@@ -59,7 +59,7 @@ fn owner(name: &str) -> Option<u32> {
 /// Ends what still runs in a namespace, or it would live on without a name.
 fn remove_namespace(name: &str) -> Result<()> {
     for process in output(Command::new("ip").args(["netns", "pids", name]))?.lines() {
-        process.parse().map(kill).with_context(|| format!("`ip netns pids` printed {process}"))?;
+        kill(process.parse().with_context(|| format!("`ip netns pids` printed {process}"))?);
     }
     command::run(Command::new("ip").args(["netns", "delete", name]))
 }

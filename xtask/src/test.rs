@@ -40,9 +40,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// Only the tests run as root: what is built should belong to the user.
 fn run_tests_by_sudo(cargo: &mut Command) -> Result<()> {
-    let sudo = command::as_root("env")?.get_program().display().to_string();
+    let sudo = command::sudo()?;
     let host = toolchain::running()?.version.host.to_uppercase().replace('-', "_");
-    cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), format!("{sudo} --preserve-env"));
+    cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), format!("{} --preserve-env", sudo.display()));
     Ok(())
 }
 
@@ -78,13 +78,8 @@ fn pass_signals_on() -> Result<()> {
 
 /// Ends what outlived the command and waits for it: as the reaper of our descendants we inherited it.
 fn end_orphans() {
-    loop {
-        for orphan in sweep::children_of(std::process::id()) {
-            sweep::kill(orphan);
-        }
-        // Fails when no child is left.
-        if waitpid(Pid::from_raw(-1), None).is_err() {
-            return;
-        }
+    // Those of root, if we are not, are left to the sweep.
+    while sweep::children_of(std::process::id()).into_iter().filter(|orphan| sweep::kill(*orphan)).count() > 0 {
+        let _ = waitpid(Pid::from_raw(-1), None);
     }
 }

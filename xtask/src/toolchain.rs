@@ -5,11 +5,12 @@
 
 use std::{
     env, fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::output;
 
@@ -65,12 +66,12 @@ pub fn running() -> Result<Rustc> {
 }
 
 /// Every compiler that might do for the kernel, best guesses first: those tried, up to the first with a prebuilt
-/// `core`.
-pub fn for_bpf() -> Vec<Result<Rustc>> {
+/// `core`. Their LLVM must be one of `llvm`, or they are unfit.
+pub fn for_bpf(llvm: &RangeInclusive<u32>) -> Vec<Result<Rustc>> {
     let mut tried = Vec::new();
     for path in candidates() {
         let rustc = probe(&path);
-        let best = rustc.as_ref().is_ok_and(|rustc| rustc.unfit().is_none() && rustc.core == Some(Core::Prebuilt));
+        let best = rustc.as_ref().is_ok_and(|rustc| rustc.unfit(llvm).is_none() && rustc.core == Some(Core::Prebuilt));
         tried.push(rustc);
         if best {
             break;
@@ -80,17 +81,17 @@ pub fn for_bpf() -> Vec<Result<Rustc>> {
 }
 
 /// The compiler to use for the kernel: a prebuilt `core` before sources, then in the order given.
-pub fn choose(tried: &[Result<Rustc>]) -> Option<&Rustc> {
-    let fit = || tried.iter().flatten().filter(|rustc| rustc.unfit().is_none());
+pub fn choose<'a>(tried: &'a [Result<Rustc>], llvm: &RangeInclusive<u32>) -> Option<&'a Rustc> {
+    let fit = || tried.iter().flatten().filter(|rustc| rustc.unfit(llvm).is_none());
     fit().find(|rustc| rustc.core == Some(Core::Prebuilt)).or_else(|| fit().next())
 }
 
 /// Why none of the compilers does, one line each.
-pub fn reasons(tried: &[Result<Rustc>]) -> String {
+pub fn reasons(tried: &[Result<Rustc>], llvm: &RangeInclusive<u32>) -> String {
     let line = |rustc: &Result<Rustc>| match rustc {
         Err(error) => format!("  {error:#}\n"),
         Ok(rustc) => {
-            let reason = rustc.unfit().unwrap_or("fits".to_owned());
+            let reason = rustc.unfit(llvm).unwrap_or("fits".to_owned());
             format!("  {} ({}): {reason}\n", rustc.path.display(), rustc.version.release)
         }
     };
@@ -115,7 +116,10 @@ impl Rustc {
     }
 
     /// Why it cannot compile for the kernel.
-    pub fn unfit(&self) -> Option<String> {
+    fn unfit(&self, llvm: &RangeInclusive<u32>) -> Option<String> {
+        if !llvm.contains(&self.version.llvm) {
+            return Some(format!("has LLVM {}, not one of {llvm:?}", self.version.llvm));
+        }
         if !self.version.at_least(MINIMUM) {
             return Some(format!("older than {MINIMUM}"));
         }
@@ -166,6 +170,7 @@ fn rustup_compilers() -> Vec<PathBuf> {
 }
 
 fn probe(path: &Path) -> Result<Rustc> {
+    ensure!(!path.is_absolute() || path.exists(), "{}: not there", path.display());
     let sysroot = PathBuf::from(output(Command::new(path).args(["--print", "sysroot"]))?.trim_end());
     let beside = sysroot.join("bin/rustc");
     let path = if beside.is_file() { beside } else { path.to_owned() };
@@ -226,9 +231,16 @@ mod tests {
             rustc("/second", "1.96.0", Some(Core::Prebuilt)),
             rustc("/third", "1.96.0", Some(Core::Prebuilt)),
         ];
-        assert_eq!(choose(&tried).unwrap().path, Path::new("/second"));
-        assert_eq!(choose(&tried[..2]).unwrap().path, Path::new("/first"));
-        assert_eq!(choose(&tried[..1]), None);
+        assert_eq!(choose(&tried, &(21..=23)).unwrap().path, Path::new("/second"));
+        assert_eq!(choose(&tried[..2], &(21..=23)).unwrap().path, Path::new("/first"));
+        assert_eq!(choose(&tried[..1], &(21..=23)), None);
+    }
+
+    #[test]
+    fn an_llvm_that_no_linker_reads_never_does() {
+        let tried = [rustc("/first", "1.96.0", Some(Core::Prebuilt)), rustc("/second", "1.95.0", None)];
+        assert_eq!(choose(&tried, &(23..=24)), None);
+        assert!(reasons(&tried, &(23..=24)).starts_with("  /first (1.96.0): has LLVM 22, not one of 23..=24\n"));
     }
 
     #[test]
@@ -238,13 +250,13 @@ mod tests {
             rustc("/home/x/rustc", "1.99.0", None),
             Err(anyhow!("`rustc` did not start")),
         ];
-        assert_eq!(choose(&tried), None);
+        assert_eq!(choose(&tried, &(21..=23)), None);
         let expected = format!(
             "  /usr/bin/rustc (1.85.0): older than {MINIMUM}\n  \
              /home/x/rustc (1.99.0): has neither lib/rustlib/bpfel-unknown-none nor lib/rustlib/src in /sysroot\n  \
              `rustc` did not start\n"
         );
-        assert_eq!(reasons(&tried), expected);
+        assert_eq!(reasons(&tried, &(21..=23)), expected);
     }
 
     #[test]
