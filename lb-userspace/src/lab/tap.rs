@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::Host;
@@ -48,6 +48,17 @@ impl Tap {
             let index = crate::links::find(interface)?.index;
             let socket = open(index, &filter(way, what)).with_context(|| format!("cannot listen on {interface}"))?;
             Ok(Tap { socket, packets: 0 })
+        })
+    }
+
+    /// Sends a frame by an interface.
+    pub fn send(host: &Host, interface: &str, frame: &[u8]) -> Result<()> {
+        host.within(|| {
+            let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+            socket.bind(&address(crate::links::find(interface)?.index, 0)?)?;
+            let sent = socket.send(frame).with_context(|| format!("cannot send by {interface}"))?;
+            ensure!(sent == frame.len(), "{sent} bytes of {} were sent by {interface}", frame.len());
+            Ok(())
         })
     }
 

@@ -1,6 +1,9 @@
 //! The balancer among real kernels: clients, backends and routers in network namespaces, and real TCP between them.
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
+mod agent;
 mod forward;
+mod many;
 mod net;
+mod refusals;
