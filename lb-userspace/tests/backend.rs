@@ -224,7 +224,7 @@ fn in_the_foreground_addresses_are_followed_until_stopped() {
 
     let server = lab.server("192.0.2.53", 53);
     lab.backend.ip("addr add 10.0.0.99/24 dev eth0");
-    running.until("addresses of this host now");
+    running.until("10.0.0.99: tunnels to it end here now");
     lab.send(&ethernet(&tunnel((ip("10.0.0.1"), ip("10.0.0.99")), &datagram(ip("192.0.2.53"), 53, "late"))));
     assert_eq!(receive(&server).0, "late");
 
@@ -308,10 +308,6 @@ fn mistakes_are_answered_with_the_way_out() {
     let taken = lab.weir(&run).env("WEIR_PINS", lab.place.pins.root().join("other")).output().unwrap();
     assert_failed(&taken, r#"interface "eth0": its XDP hook is taken by program "weir_backend"#);
 
-    let balancer = Place::new("balancer");
-    std::fs::create_dir_all(balancer.pins.tables().join("ACTIVE")).unwrap();
-    let refused = lab.weir(&run).env("WEIR_PINS", balancer.pins.root()).output().unwrap();
-    assert_failed(&refused, "a balancer's tables are here: choose another place with --pins");
     let refused = lab.weir(&["run", "--config"]).arg(&lab.place.config).output().unwrap();
     assert_failed(&refused, "what `weir backend run` loaded is here: choose another place with --pins");
 
@@ -323,6 +319,24 @@ fn mistakes_are_answered_with_the_way_out() {
     assert_failed(&lo, r#"interface "lo": not Ethernet"#);
     let multicast = lab.weir(&["backend", "run", "--interface", "eth0", "--vip", "224.0.0.1"]).output().unwrap();
     assert_eq!(multicast.status.code(), Some(2));
+}
+
+/// Each program keeps off the pins of the other: one host may be balancer and backend.
+#[test]
+fn a_balancer_s_pins_are_left_alone() {
+    let lab = Lab::new("both");
+    let mut balancer = Command::new("nsenter");
+    balancer.arg(format!("--net=/run/netns/{}", lab.sender.name)).arg(env!("CARGO_BIN_EXE_weir"));
+    balancer.args(["run", "--config"]).arg(&lab.place.config).env("WEIR_PINS", lab.place.pins.root());
+    let mut balancer = Running::start(balancer);
+    balancer.until("attached in native mode");
+    // It goes on forwarding, so that its tables stay.
+    balancer.stop();
+    for verb in [&["run", "--interface", "eth0", "--once", "--vip", "192.0.2.53"][..], &["stats"], &["stop"]] {
+        let refused = lab.weir(&[&["backend"], verb].concat()).output().unwrap();
+        assert_failed(&refused, "a balancer's tables are here: choose another place with --pins");
+    }
+    assert_eq!(lab.place.pins.linked(), ["eth0"]);
 }
 
 /// Pins and a file of a test's own; dropped, they are gone.

@@ -94,9 +94,14 @@ async fn follow(
             continue;
         }
         match decapsulator.set_addresses(&addresses) {
-            Ok(()) => info!("tunnels to {} addresses of this host now", addresses.ends.len()),
+            Ok(()) => say_changed(&known, &addresses),
             Err(error) => warn!("tunnels to the addresses known before: {error:#}"),
         }
         known = addresses;
     }
+}
+
+fn say_changed(before: &Addresses, now: &Addresses) {
+    now.ends.difference(&before.ends).for_each(|end| info!("{end}: tunnels to it end here now"));
+    before.ends.difference(&now.ends).for_each(|end| info!("{end}: no longer an address of this host"));
 }

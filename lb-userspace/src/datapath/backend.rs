@@ -218,7 +218,7 @@ pub fn stop(pins: &Pins) -> Result<Vec<String>> {
 
 fn refuse_balancer(pins: &Pins) -> Result<()> {
     ensure!(
-        !pins.tables().join("ACTIVE").exists(),
+        !pins.tables().join("VERDICTS").exists(),
         "{}: a balancer's tables are here: choose another place with --pins",
         pins.root().display()
     );
