@@ -13,7 +13,7 @@ use aya::{
 use lb_common::abi::Interface;
 
 use super::{
-    Access, Datapath, Pins,
+    Access, Datapath, Pins, link,
     objects::BALANCER_OBJECT,
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
@@ -226,7 +226,7 @@ pub(super) fn attach_all(
 pub(super) fn detach_others(pins: &Pins, wanted: &[Attachment]) -> Result<()> {
     let gone = |linked: &String| wanted.iter().all(|interface| interface.name != *linked);
     for linked in pins.linked().into_iter().filter(gone) {
-        std::fs::remove_file(pins.link(&linked)).with_context(|| format!("cannot detach from {linked}"))?;
+        link::detach(&pins.link(&linked))?;
     }
     Ok(())
 }
@@ -250,7 +250,7 @@ fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<M
             return Ok(Attached { mode: running, link: None });
         }
         drop(link);
-        std::fs::remove_file(pins.link(name)).with_context(|| format!("interface {name:?}: cannot detach"))?;
+        link::detach(&pins.link(name))?;
     }
     let modes = match mode {
         Some(Mode::Native) => &[Mode::Native][..],
@@ -291,9 +291,9 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
     }
     let pinned = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    if interface.xdp.map(|xdp| xdp.mode).is_none() {
+    if interface.xdp.is_none() {
         // The interface was deleted and made again: the link leads nowhere.
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        link::detach(&path)?;
         return Ok(None);
     }
     Ok(Some(link))

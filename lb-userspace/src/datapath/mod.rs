@@ -2,6 +2,7 @@
 //! name.
 
 pub mod backend;
+mod link;
 mod load;
 mod mapped;
 mod objects;
@@ -283,6 +284,9 @@ pub fn detach(pins: &Pins) -> Result<Vec<String>> {
         "{}: nothing is loaded here (--pins names another place)",
         pins.root().display()
     );
+    for interface in &interfaces {
+        link::detach(&pins.link(interface))?;
+    }
     pins.remove()?;
     Ok(interfaces)
 }
