@@ -72,8 +72,10 @@ async fn serve(
         refuse_conflicts(attached, &vips).await?;
     }
     tokio::select! {
-        () = resolver.settle(SETTLE) => {}
+        // A signal during the probe counts, also where there is nothing to wait for.
+        biased;
         () = stop.wait() => bail!("stopped before anything was attached"),
+        () = resolver.settle(SETTLE) => {}
     }
     resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
 

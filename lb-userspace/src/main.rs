@@ -45,6 +45,8 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Command::Announce { state } => announce(&pins, *state == Switch::On),
         Command::Detach => {
+            // An agent that went on would look after nothing.
+            let _lock = pins.root().exists().then(|| pins.lock()).transpose()?;
             for interface in datapath::detach(&pins)? {
                 println!("{interface}: detached");
             }

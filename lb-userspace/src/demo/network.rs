@@ -220,20 +220,20 @@ fn start_nginx(host: &Host, nginx: PathBuf, answer: &str) -> Result<Running> {
     let text = format!(
         r#"daemon off;
 master_process off;
-pid {place}/nginx.pid;
-error_log {place}/error.log;
+pid "{place}/nginx.pid";
+error_log "{place}/error.log";
 events {{ }}
 http {{
     access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+    client_body_temp_path "{place}/body";
+    proxy_temp_path "{place}/proxy";
+    fastcgi_temp_path "{place}/fastcgi";
+    uwsgi_temp_path "{place}/uwsgi";
+    scgi_temp_path "{place}/scgi";
     server {{
         listen 80;
         listen [::]:80;
-        root {place}/pages;
+        root "{place}/pages";
         location / {{ try_files /page =404; }}
     }}
 }}

@@ -66,9 +66,9 @@ fn spread(story: &mut Story, network: &Network, service: &str, answers: &[String
         let expected = f64::from(REQUESTS) * share;
         let deviation = (expected * (1.0 - share)).sqrt();
         right &= (seen as f64 - expected).abs() <= DEVIATIONS * deviation;
-        parts.push(format!("{} {seen} of {expected:.0}", host.name()));
+        let word = if parts.is_empty() { " expected" } else { "" };
+        parts.push(format!("{} {seen} ({expected:.0}{word})", host.name()));
     }
-    parts[0].push_str(" expected");
     let expected = format!("{REQUESTS} answers, each share within {DEVIATIONS} standard deviations");
     story.figure("spread", &parts.join(", "), right, &expected);
     Ok(())

@@ -1,6 +1,6 @@
 //! What the demo prints: chapters, and figures that are as they should be or not.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -19,12 +19,12 @@ impl Story {
     /// Begins with something new.
     pub fn chapter(&mut self, title: &str) {
         self.chapters += 1;
-        println!("{}. {title}", self.chapters);
+        print(&format!("{}. {title}", self.chapters));
     }
 
     /// Says something that was not measured.
     pub fn note(&mut self, name: &str, text: &str) {
-        println!("   {name:<9} {text}");
+        print(&format!("   {name:<9} {text}"));
     }
 
     /// Says what was measured, and if that is wrong, what it should have been.
@@ -32,10 +32,10 @@ impl Story {
         self.figures += 1;
         let line = format!("   {name:<9} {seen}");
         if right {
-            println!("{line:<width$}ok", width = WIDTH - 2);
+            print(&format!("{line:<width$}ok", width = WIDTH - 2));
         } else {
             self.wrong += 1;
-            println!("{line:<width$}WRONG\n   {:<9} expected: {expected}", "", width = WIDTH - 5);
+            print(&format!("{line:<width$}WRONG\n   {:<9} expected: {expected}", "", width = WIDTH - 5));
         }
     }
 
@@ -43,9 +43,14 @@ impl Story {
     pub fn end(&self, took: Duration) -> Result<()> {
         let Story { figures, wrong, .. } = self;
         ensure!(*wrong == 0, "{wrong} of {figures} figures are not as they should be");
-        println!("All {figures} figures are as they should be ({} s).", took.as_secs());
+        print(&format!("All {figures} figures are as they should be ({} s).", took.as_secs()));
         Ok(())
     }
+}
+
+/// A reader that has gone away changes no figure.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A number with commas between its thousands.

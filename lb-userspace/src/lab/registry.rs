@@ -132,22 +132,22 @@ fn tear_down(prefix: &str, kept: Kept) -> Result<()> {
 
 /// Ends what runs in a namespace, or it would live on without a name, and removes it.
 fn remove_namespace(name: &str) -> Result<()> {
-    if !Path::new(NAMESPACES).join(name).exists() {
-        return Ok(());
-    }
-    for pid in run(Command::new("ip").args(["netns", "pids", name]))?.lines() {
-        let pid = pid.trim().parse().with_context(|| format!("`ip netns pids` printed {pid}"))?;
-        // It may have ended meanwhile.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    run(Command::new("ip").args(["netns", "delete", name])).map(drop)
+    let path = Path::new(NAMESPACES).join(name);
+    let remove = || {
+        for pid in run(Command::new("ip").args(["netns", "pids", name]))?.lines() {
+            let pid = pid.trim().parse().with_context(|| format!("`ip netns pids` printed {pid}"))?;
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        run(Command::new("ip").args(["netns", "delete", name])).map(drop)
+    };
+    // Others sweep too.
+    if path.exists() { remove().or_else(|error| if path.exists() { Err(error) } else { Ok(()) }) } else { Ok(()) }
 }
 
 fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
+        Err(error) if path.exists() => Err(error).with_context(|| format!("cannot remove {}", path.display())),
         _ => Ok(()),
     }
 }

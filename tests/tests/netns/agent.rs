@@ -1,8 +1,13 @@
 //! The agent's life: announcing, dying, taking over, leaving.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
+use lb_userspace::{lab::Host, links};
 use nix::sys::signal::Signal;
 
 use crate::net::*;
@@ -130,6 +135,15 @@ fn a_stopped_agent_says_what_goes_on() {
 }
 
 #[test]
+fn detaching_under_an_agent_is_refused() {
+    let mut net = Net::forwarding("under", 2, &config(WEB));
+    let output = net.weir(&["detach"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(&format!("in use by pid {}", net.agent().pid())), "{}", said(&output));
+    net.ask(URL, 5);
+}
+
+#[test]
 fn detach_on_exit() {
     let config = config(WEB);
     let mut net = Net::new("on-exit", 2);
@@ -137,4 +151,77 @@ fn detach_on_exit() {
     assert!(net.is_attached());
     assert_eq!(net.agent().stop(PATIENCE).unwrap().code(), Some(0));
     assert_nothing_left(&net.balancer);
+}
+
+#[test]
+fn a_restart_may_change_the_mode() {
+    let config = config(WEB);
+    let mut net = Net::forwarding("modes", 2, &config);
+    for mode in ["generic", "native", "generic"] {
+        net.agent().stop(PATIENCE).unwrap();
+        net.run(&config, &["--mode", mode]);
+        assert_eq!(net.json(&["status"])["interfaces"][0]["mode"], mode);
+        assert_eq!(distinct(&net.ask(URL, 40)), ["backend1", "backend2"], "{mode}");
+    }
+}
+
+#[test]
+fn a_restart_may_leave_an_interface() {
+    let one = config(WEB);
+    let both = one.replace("\"eth0\"", "[\"eth0\", \"eth1\"]");
+    let mut net = Net::new("leave", 2);
+    let right = net.lab.switch("right").unwrap();
+    net.balancer.plug(&right, "eth1", &["10.2.0.1/24"]).unwrap();
+    net.set_up(&["web"], &one);
+    net.serve(80);
+    net.run(&both, &[]);
+    let on_eth1 = |net: &Net| net.balancer.within(|| links::find("eth1")).unwrap().xdp.is_some();
+    assert!(on_eth1(&net));
+    net.agent().stop(PATIENCE).unwrap();
+    net.run(&one, &[]);
+    assert!(!on_eth1(&net), "the program is still on eth1");
+    net.ask(URL, 5);
+}
+
+#[test]
+fn an_interface_that_was_made_anew() {
+    let config = config(WEB);
+    let mut net = Net::forwarding("anew", 2, &config);
+    net.agent().stop(PATIENCE).unwrap();
+    net.balancer.ip("link delete eth0").unwrap();
+    net.balancer.plug(&net.switch, "eth0", &["10.1.0.1/24", "fd01::1/64"]).unwrap();
+    net.balancer.let_xdp_transmit(&net.switch, "eth0").unwrap();
+    assert!(net.json(&["status"])["interfaces"][0]["mode"].is_null(), "status must not call it attached");
+    net.run(&config, &[]);
+    net.client.ip("neigh flush all").unwrap();
+    net.ask(URL, 20);
+}
+
+#[test]
+fn restarts_leave_nothing_in_the_kernel() {
+    let config = config(WEB);
+    let mut net = Net::forwarding("leak", 2, &config);
+    let before = pins(&net.balancer);
+    for _ in 0..3 {
+        net.agent().stop(PATIENCE).unwrap();
+        net.run(&config, &[]);
+    }
+    assert_eq!(pins(&net.balancer), before);
+}
+
+/// The names below the pins of a host.
+fn pins(host: &Host) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![host.pins()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
 }

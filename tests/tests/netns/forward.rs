@@ -79,35 +79,40 @@ fn ipv6_backends() {
     assert_eq!(distinct(&net.ask("http://[fd01::100]", 40)), ["backend1", "backend2"]);
 }
 
+/// VIPs of both families by backends of both.
+const TUNNELS: &str = r#"
+    [service.v4-in-v4]
+    vip = "10.1.0.100:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+    forward = "ipip"
+    [service.v6-in-v4]
+    vip = "[fd01::100]:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+    forward = "ipip"
+    [service.v4-in-v6]
+    vip = "10.1.0.101:80"
+    backends = ["fd01::11", "fd01::12"]
+    forward = "ipip"
+    [service.v6-in-v6]
+    vip = "[fd01::101]:80"
+    backends = ["fd01::11", "fd01::12"]
+    forward = "ipip"
+"#;
+
 #[test]
 fn tunnels_of_every_kind() {
-    let services = r#"
-        [service.v4-in-v4]
-        vip = "10.1.0.100:80"
-        backends = ["10.1.0.11", "10.1.0.12"]
-        forward = "ipip"
-        [service.v6-in-v4]
-        vip = "[fd01::100]:80"
-        backends = ["10.1.0.11", "10.1.0.12"]
-        forward = "ipip"
-        [service.v4-in-v6]
-        vip = "10.1.0.101:80"
-        backends = ["fd01::11", "fd01::12"]
-        forward = "ipip"
-        [service.v6-in-v6]
-        vip = "[fd01::101]:80"
-        backends = ["fd01::11", "fd01::12"]
-        forward = "ipip"
-    "#;
-    let config = config(services);
+    let config = config(TUNNELS);
     let mut net = Net::new("tunnels", 2);
     net.set_up(&["v4-in-v4", "v6-in-v4", "v4-in-v6", "v6-in-v6"], &config);
     net.serve(80);
-    net.run(&config, &[]);
-    for vip in ["10.1.0.100", "[fd01::100]", "10.1.0.101", "[fd01::101]"] {
-        let before = stripped(&net.backends);
-        assert_eq!(distinct(&net.ask(&format!("http://{vip}"), 40)), ["backend1", "backend2"], "{vip}");
-        assert!(stripped(&net.backends) >= before + 4 * 40, "{vip}: did not come through tunnels");
+    for mode in ["native", "generic"] {
+        net.run(&config, &["--mode", mode]);
+        for vip in ["10.1.0.100", "[fd01::100]", "10.1.0.101", "[fd01::101]"] {
+            let before = stripped(&net.backends);
+            assert_eq!(distinct(&net.ask(&format!("http://{vip}"), 40)), ["backend1", "backend2"], "{vip}");
+            assert!(stripped(&net.backends) >= before + 4 * 40, "{vip}: did not come through tunnels");
+        }
+        net.agent().stop(PATIENCE).unwrap();
     }
 }
 

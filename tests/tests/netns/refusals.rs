@@ -1,6 +1,9 @@
 //! Starts that must fail: one sentence, the right exit code, nothing left attached or pinned.
 
-use lb_userspace::{lab::Host, links};
+use lb_userspace::{
+    lab::{Host, wait_until},
+    links,
+};
 
 use crate::net::*;
 
@@ -146,6 +149,17 @@ fn a_start_that_fails_leaves_what_runs() {
     refused(&net.balancer, &both, &[], 1, &["interface \"eth1\": its XDP hook is taken"]);
     net.ask("http://10.1.0.100", 20);
     assert_eq!(net.json(&["ls"])["services"][0]["name"], "web");
+}
+
+#[test]
+fn a_start_that_is_stopped() {
+    let net = Net::new("stopped", 1);
+    let mut agent = net.start(&config(WEB), &[]);
+    // It has taken its place and asks whether anybody holds the VIP.
+    wait_until("it has begun", PATIENCE, || net.balancer.pins().exists()).unwrap();
+    assert_eq!(agent.stop(PATIENCE).unwrap().code(), Some(1), "{}", agent.said());
+    assert_eq!(agent.said().trim_end(), "weir: stopped before anything was attached");
+    assert_nothing_left(&net.balancer);
 }
 
 /// The program on eth0.
