@@ -1,6 +1,11 @@
 //! `weir run`: brings a configuration into the kernel and keeps its next hops true until stopped.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use lb_common::abi::{self, Encapsulation, mac_bits};
@@ -21,7 +26,7 @@ use crate::{
 };
 
 /// How long a start waits for next hops to be known: the first packets should find them.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What `weir run` was asked for.
 #[derive(Clone, Debug)]
@@ -64,19 +69,25 @@ async fn serve(
     attached: &[Link],
     stop: &mut Stop,
 ) -> Result<()> {
-    let tables = plan(config, node_addresses(attached))?;
     let watch = links::Watch::start()?;
-    let mut resolver = Resolver::start(tables.addresses.clone()).await?;
+    let mut resolver = Resolver::start(backend_addresses(config)).await?;
     let vips = vip_addresses(config);
-    if config.announce == Announce::Arp {
-        refuse_conflicts(attached, &vips).await?;
-    }
-    tokio::select! {
-        // A signal during the probe counts, also where there is nothing to wait for.
+    // All three take their time: rings are built while the network is asked.
+    let planning = {
+        let (config, node) = (config.clone(), node_addresses(attached));
+        tokio::task::spawn_blocking(move || plan(&config, node))
+    };
+    let asking =
+        async { if config.announce == Announce::Arp { refuse_conflicts(attached, &vips).await } else { Ok(()) } };
+    let tables = tokio::select! {
+        // A signal meanwhile counts, also where there is nothing to wait for.
         biased;
         () = stop.wait() => bail!("stopped before anything was attached"),
-        () = resolver.settle(SETTLE) => {}
-    }
+        (planned, asked, ()) = async { tokio::join!(planning, asking, resolver.settle(SETTLE)) } => {
+            asked?;
+            planned.context("planning the tables failed")??
+        }
+    };
     resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
 
     let announce = match config.announce {
@@ -105,7 +116,9 @@ async fn serve(
     }
     info!("services: {}, VIPs: {}, backends: {}", config.services.len(), vips.len(), tables.backends.len());
 
-    Agent { datapath, next_hops, resolver, links: watch, attached: attached.to_vec() }.follow(events, stop).await?;
+    Agent { datapath, next_hops, resolver, links: watch, attached: attached.to_vec(), vips }
+        .follow(events, stop)
+        .await?;
     if options.detach_on_exit {
         datapath::detach(pins)?;
         info!("stopped, detached");
@@ -135,6 +148,8 @@ struct Agent {
     links: links::Watch,
     /// The interfaces, as they were last seen.
     attached: Vec<Link>,
+    /// Every address that is a VIP.
+    vips: Vec<IpAddr>,
 }
 
 impl Agent {
@@ -146,7 +161,7 @@ impl Agent {
         loop {
             tokio::select! {
                 changes = self.resolver.changed() => self.next_hops.apply(&self.datapath, &changes),
-                links = self.links.changed() => self.interfaces_changed(&links?),
+                links = self.links.changed() => self.interfaces_changed(&links?)?,
                 ready = events.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -157,24 +172,33 @@ impl Agent {
         }
     }
 
-    /// Keeps the MACs of the attached interfaces true: frames to another MAC are not ours.
-    fn interfaces_changed(&mut self, links: &[Link]) {
+    /// Keeps the MACs of the attached interfaces true: frames to another MAC are not ours. An interface that is gone took
+    /// the program with it, which is an error; one that comes up again tells the network where the VIPs are.
+    fn interfaces_changed(&mut self, links: &[Link]) -> Result<()> {
         for (number, old) in (0..).zip(&mut self.attached) {
-            let Some(new) = links.iter().find(|link| link.index == old.index) else {
-                continue;
-            };
+            let name = &old.name;
+            let new = links.iter().find(|link| link.index == old.index);
+            let new = new.with_context(|| format!("interface {name:?}: is gone, and the program with it"))?;
             if new.mac != old.mac {
-                info!("interface {}: its MAC is now {}", new.name, mac_text(new.mac));
+                info!("interface {name}: its MAC is now {}", mac_text(new.mac));
                 self.datapath.set_mac(number, new.mac);
             }
             if old.up && !new.up {
-                warn!("interface {}: is down, nothing is forwarded", new.name);
+                warn!("interface {name}: is down, nothing is forwarded");
+            }
+            let announces = self.datapath.interfaces().get(number as usize).is_some_and(|entry| entry.announce != 0);
+            if !old.up && new.up {
+                info!("interface {name}: is up again");
+                if announces {
+                    tell_network(std::slice::from_ref(new), &self.vips);
+                }
             }
             if old.xdp.is_some() && new.xdp.is_none() {
-                warn!("interface {}: the XDP program was detached from outside (weir run attaches it)", new.name);
+                warn!("interface {name}: the XDP program was detached from outside (weir run attaches it)");
             }
             *old = new.clone();
         }
+        Ok(())
     }
 }
 
@@ -214,6 +238,11 @@ fn vip_addresses(config: &Config) -> Vec<IpAddr> {
     vips.sort();
     vips.dedup();
     vips
+}
+
+fn backend_addresses(config: &Config) -> Vec<IpAddr> {
+    let backends = config.services.values().flat_map(|service| &service.backends);
+    backends.map(|backend| backend.address).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 async fn refuse_conflicts(attached: &[Link], vips: &[IpAddr]) -> Result<()> {

@@ -235,6 +235,8 @@ pub struct StatusInterface {
     pub name: String,
     /// How the program runs, `null` if it is not attached.
     pub mode: Option<Mode>,
+    /// Whether it is up.
+    pub up: bool,
     /// Whether VIPs are announced there.
     pub announce: bool,
 }
@@ -256,7 +258,8 @@ pub fn status(
         .map(|(name, entry)| {
             let link = links.iter().find(|link| link.index == entry.index);
             let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
-            StatusInterface { name: name.clone(), mode, announce: entry.announce != 0 }
+            let up = link.is_some_and(|link| link.up);
+            StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0 }
         })
         .collect();
     let mut warnings = Vec::new();
@@ -264,6 +267,9 @@ pub fn status(
         warnings.push("no agent is running: forwarding goes on, but next hops are not followed (weir run)".into());
     }
     for interface in &interfaces {
+        if interface.mode.is_some() && !interface.up {
+            warnings.push(format!("interface {0}: is down: ip link set dev {0} up", interface.name));
+        }
         match interface.mode {
             Some(Mode::Native) => {}
             Some(Mode::Generic) => {

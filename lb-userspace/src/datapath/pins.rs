@@ -89,11 +89,11 @@ impl Pins {
     /// Takes the instance for this process; an error names the process that has it.
     pub fn lock(&self) -> Result<Lock> {
         let directory = fs::File::open(&self.root).with_context(|| format!("cannot open {}", self.root.display()))?;
-        let inode = directory.metadata()?.ino();
+        let found = directory.metadata()?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Lock(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                let holder = lock_holder(inode).map_or("another process".into(), |pid| format!("pid {pid}"));
+                let holder = lock_holder(&found).map_or("another process".into(), |pid| format!("pid {pid}"));
                 bail!(
                     "{}: in use by {holder}: stop that agent first, or give this one pins of its own with --pins",
                     self.root.display()
@@ -105,7 +105,7 @@ impl Pins {
 
     /// The process that has taken the instance, if one has.
     pub fn holder(&self) -> Option<u32> {
-        lock_holder(fs::metadata(&self.root).ok()?.ino())
+        lock_holder(&fs::metadata(&self.root).ok()?)
     }
 
     /// Removes what a start that did not finish left behind.
@@ -177,12 +177,15 @@ fn mount(directory: &Path) -> Result<()> {
     })
 }
 
-/// Who holds the lock on an inode, from /proc/locks: `1: FLOCK ADVISORY WRITE 1234 00:1c:5678 0 EOF`.
-fn lock_holder(inode: u64) -> Option<u32> {
+/// Who holds the lock on a directory, from /proc/locks: `1: FLOCK ADVISORY WRITE 1234 00:1c:5678 0 EOF`, where the device is in
+/// hexadecimal and the inode is not.
+fn lock_holder(directory: &fs::Metadata) -> Option<u32> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
+    let (device, inode) = (directory.dev(), directory.ino());
+    let place = format!("{:02x}:{:02x}:{inode}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
     locks.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let held = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&format!(":{inode}"));
+        let held = fields.get(1) == Some(&"FLOCK") && *fields.get(5)? == place;
         held.then(|| fields.get(4)?.parse().ok())?
     })
 }
