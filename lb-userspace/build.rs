@@ -5,8 +5,9 @@ use std::{env, fs, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-env-changed=WEIR_OBJECTS");
-    let directory = env::var("WEIR_OBJECTS")
-        .unwrap_or_else(|_| format!("{}/../target/bpf-objects", env::var("CARGO_MANIFEST_DIR").unwrap_or_default()));
+    // Asked for now and not when this was compiled: a target directory may be moved.
+    let package = env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".to_owned());
+    let directory = env::var("WEIR_OBJECTS").unwrap_or_else(|_| format!("{package}/../target/bpf-objects"));
     println!("cargo:rerun-if-changed={directory}");
     if !Path::new(&directory).join("weir.o").is_file() {
         eprintln!("the XDP object is not built ({directory}/weir.o): run `cargo xtask build`");

@@ -347,17 +347,12 @@ pub struct Live {
 }
 
 /// Counters of one VIP entry, one set a CPU.
+///
+/// Those of SYNs come first: eight words from there are all within, whichever of eight numbers a verifier thinks the kind
+/// of a SYN may have.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VipCounts {
-    /// Packets forwarded.
-    pub packets: u64,
-    /// Their IP bytes.
-    pub bytes: u64,
-    /// Packets dropped, for any reason.
-    pub dropped: u64,
-    /// Packets that matched and went up the stack (the backend is this host).
-    pub passed: u64,
     /// SYNs with window 0 and no options: the flood's signature, dropped or not.
     pub syn_zero_bare: u64,
     /// SYNs with window 0 and nothing but padding for options.
@@ -370,6 +365,14 @@ pub struct VipCounts {
     pub syn_open_padding: u64,
     /// SYNs with a window and options: what nearly every client sends.
     pub syn_open_options: u64,
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Their IP bytes.
+    pub bytes: u64,
+    /// Packets dropped, for any reason.
+    pub dropped: u64,
+    /// Packets that matched and went up the stack (the backend is this host).
+    pub passed: u64,
 }
 
 /// Counters of one backend, one set a CPU.

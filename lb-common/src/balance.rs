@@ -4,7 +4,9 @@
 //! judged by the destination address, everything else by the service; what is not for a VIP is passed untouched.
 
 use crate::{
-    abi::{Backend, Encapsulation, Interface, Live, Match, NextHop, SERVICE_POSITIONS, Service, Settings},
+    abi::{
+        Backend, Encapsulation, Interface, Live, MAX_INTERFACES, Match, NextHop, SERVICE_POSITIONS, Service, Settings,
+    },
     family::Family,
     filter::{self, Syn},
     hash, neighbour,
@@ -405,7 +407,8 @@ impl<'a, T: Tables> Path<'a, T> {
         let out = if same {
             self.interface
         } else {
-            self.live.interfaces.get(backend.interface as usize).ok_or(Verdict::NoNeighbour)?
+            // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
+            &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
         };
         self.encapsulate(packet, network, backend, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;

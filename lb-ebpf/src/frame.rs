@@ -50,7 +50,9 @@ impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
 
     #[inline(always)]
     fn holds(&self, bytes: usize) -> bool {
-        if self.0.data() + bytes <= self.end() {
+        // Numbers are compared, not pointers: a length whose bytes were swapped has no bounds in the eyes of verifiers up to
+        // 6.12 at least, and must not be added to a pointer.
+        if bytes <= self.end().wrapping_sub(self.0.data()) {
             return true;
         }
         // SAFETY: the context is the one the kernel passed to this program.
