@@ -117,12 +117,36 @@ struct Segment {
     header_length: usize,
 }
 
-/// Early ends are `Err`, whatever the verdict: it is the last word either way.
-type Step<V> = Result<V, Verdict>;
+/// Whether a packet is whole.
+#[derive(Clone, Copy)]
+enum Shape {
+    Whole,
+    /// A fragment, of which TCP's must not begin 8 bytes into the datagram.
+    Fragment {
+        at_one: bool,
+    },
+}
+
+/// Why a packet's way ends early.
+enum End {
+    /// With this verdict.
+    With(Verdict),
+    /// With this one if the destination is a VIP: the ports cannot be read.
+    Fault(Verdict),
+}
+
+impl From<Verdict> for End {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        End::With(verdict)
+    }
+}
+
+type Step<V> = Result<V, End>;
 
 impl<'a, T: Tables> Path<'a, T> {
     #[inline(always)]
-    fn link<P: Packet>(&self, packet: &mut P, outcome: &mut Outcome) -> Step<Verdict> {
+    fn link<P: Packet>(&self, packet: &mut P, outcome: &mut Outcome) -> Result<Verdict, Verdict> {
         let link = parse::link(packet, self.interface, self.settings.zero)?;
         match link.ethertype {
             ETHERTYPE_IPV4 => self.ipv4(packet, &link, outcome),
@@ -133,7 +157,7 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn ipv4<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Step<Verdict> {
+    fn ipv4<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Result<Verdict, Verdict> {
         let l3 = link.l3;
         let ip = packet.at::<Ipv4>(l3).ok_or(Verdict::ShortFrame)?;
         if ip.version_ihl >> 4 != 4 {
@@ -156,26 +180,22 @@ impl<'a, T: Tables> Path<'a, T> {
             inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
         };
         outcome.bytes = length as u32;
-        if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
-            return Err(self.fault(network.destination, Verdict::Malformed));
-        }
-        if fragment & IPV4_NOT_WHOLE.raw() != 0 {
-            let at_one = fragment & IPV4_OFFSET.raw() == 1u16.to_be();
-            return self.fragment(packet, &network, at_one, outcome);
-        }
-        self.transport(packet, &network, outcome)
+        let shape = if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
+            Err(End::Fault(Verdict::Malformed))
+        } else if fragment & IPV4_NOT_WHOLE.raw() != 0 {
+            Ok(Shape::Fragment { at_one: fragment & IPV4_OFFSET.raw() == 1u16.to_be() })
+        } else {
+            Ok(Shape::Whole)
+        };
+        Ok(self.deliver(packet, &network, shape, outcome))
     }
 
     #[inline(always)]
-    fn ipv6<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Step<Verdict> {
+    fn ipv6<P: Packet>(&self, packet: &mut P, link: &Link, outcome: &mut Outcome) -> Result<Verdict, Verdict> {
         let l3 = link.l3;
         let ip = packet.at::<Ipv6>(l3).ok_or(Verdict::ShortFrame)?;
         if ip.version() != 6 {
             return Err(Verdict::NotIp);
-        }
-        let first = ip.next_header;
-        if !link.ours && first != NEXT_ICMPV6 {
-            return Err(Verdict::NotOurs);
         }
         let payload = ip.payload_length.get() as usize;
         let length = size_of::<Ipv6>() + payload;
@@ -183,7 +203,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let mut network = Network {
             source: ip.source,
             destination: ip.destination,
-            protocol: first,
+            protocol: ip.next_header,
             ttl: ip.hop_limit,
             l3,
             l4: l3 + size_of::<Ipv6>(),
@@ -196,86 +216,112 @@ impl<'a, T: Tables> Path<'a, T> {
             },
         };
         outcome.bytes = length as u32;
-        if payload == 0 || !packet.holds(network.end) {
-            return Err(if link.ours { self.fault(network.destination, Verdict::Malformed) } else { Verdict::NotOurs });
+        let fits = payload != 0 && packet.holds(network.end);
+        // Solicitations come to groups; nothing else that does is ours.
+        if network.protocol == NEXT_ICMPV6
+            && fits
+            && let Some(verdict) = neighbour::icmpv6(packet, self, l3, payload)
+        {
+            return Ok(verdict);
         }
-        if first == NEXT_ICMPV6 {
-            if let Some(verdict) = neighbour::icmpv6(packet, self, l3, payload) {
-                return Ok(verdict);
-            }
-            let verdict =
-                if link.ours { self.fault(network.destination, Verdict::OtherProtocol) } else { Verdict::NotOurs };
-            return Err(verdict);
+        if !link.ours {
+            return Err(Verdict::NotOurs);
         }
-        if first != PROTOCOL_TCP && first != PROTOCOL_UDP {
-            let Some(upper) = parse::extensions(packet, l3, first, length, self.settings.zero) else {
-                return Err(self.fault(network.destination, Verdict::Malformed));
-            };
-            network.protocol = upper.protocol;
-            network.l4 = l3 + upper.offset;
-            if upper.is_fragment() {
-                // The first must carry the whole chain of headers (RFC 7112).
-                if !upper.is_later_fragment() && self.segment(packet, &network).is_none() {
-                    return Err(self.fault(network.destination, Verdict::Malformed));
-                }
-                return self.fragment(packet, &network, false, outcome);
-            }
-        }
-        self.transport(packet, &network, outcome)
+        let shape = if fits { self.walk(packet, &mut network) } else { Err(End::Fault(Verdict::Malformed)) };
+        Ok(self.deliver(packet, &network, shape, outcome))
     }
 
-    /// A whole packet: find its service, judge it, choose a backend and send it there.
+    /// Steps over extension headers.
     #[inline(always)]
-    fn transport<P: Packet, F: Family>(
+    fn walk<P: Packet>(&self, packet: &P, network: &mut Network<[u32; 4]>) -> Step<Shape> {
+        if is_balanced(network.protocol) {
+            return Ok(Shape::Whole);
+        }
+        let (l3, length, zero) = (network.l3, network.inner.length, self.settings.zero);
+        let upper =
+            parse::extensions(packet, l3, network.protocol, length, zero).ok_or(End::Fault(Verdict::Malformed))?;
+        network.protocol = upper.protocol;
+        network.l4 = l3 + upper.offset;
+        if !upper.is_fragment() {
+            return Ok(Shape::Whole);
+        }
+        // The first must carry the whole chain of headers (RFC 7112).
+        if !upper.is_later_fragment() && self.segment(packet, network).is_none() {
+            return Err(End::Fault(Verdict::Malformed));
+        }
+        Ok(Shape::Fragment { at_one: false })
+    }
+
+    /// Finds the service, judges the packet, chooses a backend and sends it there.
+    #[inline(always)]
+    fn deliver<P: Packet, F: Family>(
         &self,
         packet: &mut P,
         network: &Network<F>,
+        shape: Step<Shape>,
+        outcome: &mut Outcome,
+    ) -> Verdict {
+        match self.try_to_deliver(packet, network, shape, outcome) {
+            Ok(verdict) | Err(End::With(verdict)) => verdict,
+            Err(End::Fault(verdict)) => {
+                let is_vip = self.find(network.destination, Match::address(F::VERSION)).is_some();
+                if is_vip { verdict } else { Verdict::NotAVip }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_to_deliver<P: Packet, F: Family>(
+        &self,
+        packet: &mut P,
+        network: &Network<F>,
+        shape: Step<Shape>,
         outcome: &mut Outcome,
     ) -> Step<Verdict> {
-        if network.protocol != PROTOCOL_TCP && network.protocol != PROTOCOL_UDP {
-            return Err(self.fault(network.destination, Verdict::OtherProtocol));
-        }
-        let Some(segment) = self.segment(packet, network) else {
-            return Err(self.fault(network.destination, Verdict::Malformed));
+        let (service, ports) = match shape? {
+            Shape::Whole => self.whole(packet, network, outcome)?,
+            Shape::Fragment { at_one } => (self.fragment(network, at_one, outcome)?, 0),
         };
+        outcome.hash = self.hash(network, service, ports);
+        let backend = self.choose(service, outcome)?;
+        Ok(self.send(packet, network, backend, outcome)?)
+    }
+
+    /// The service of a whole packet that nothing is wrong with, and the ports.
+    #[inline(always)]
+    fn whole<P: Packet, F: Family>(
+        &self,
+        packet: &P,
+        network: &Network<F>,
+        outcome: &mut Outcome,
+    ) -> Step<(&'a Service, u32)> {
+        if !is_balanced(network.protocol) {
+            return Err(End::Fault(Verdict::OtherProtocol));
+        }
+        let segment = self.segment(packet, network).ok_or(End::Fault(Verdict::Malformed))?;
         let service = self.service(network.destination, network.protocol, (segment.ports >> 16) as u16)?;
         outcome.vip = service.id as u32;
         self.judge(packet, network, &segment, service, outcome)?;
-        outcome.hash = self.hash(network, service, segment.ports);
-        let backend = self.choose(service, outcome)?;
-        self.send(packet, network, backend, outcome)
+        Ok((service, segment.ports))
     }
 
-    /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend.
+    /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend: what
+    /// stands for its service is the address, where that has one ring for all of UDP.
     #[inline(always)]
-    fn fragment<P: Packet, F: Family>(
-        &self,
-        packet: &mut P,
-        network: &Network<F>,
-        at_one: bool,
-        outcome: &mut Outcome,
-    ) -> Step<Verdict> {
+    fn fragment<F: Family>(&self, network: &Network<F>, at_one: bool, outcome: &mut Outcome) -> Step<&'a Service> {
         let address = self.find(network.destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
-        if network.protocol != PROTOCOL_TCP && network.protocol != PROTOCOL_UDP {
-            return Err(Verdict::OtherProtocol);
+        if !is_balanced(network.protocol) {
+            return Err(End::With(Verdict::OtherProtocol));
         }
         if network.protocol == PROTOCOL_TCP && at_one {
-            return Err(Verdict::Malformed);
+            return Err(End::With(Verdict::Malformed));
         }
         if network.protocol == PROTOCOL_TCP || address.flags & Service::UDP_RING == 0 {
-            return Err(Verdict::Fragment);
+            return Err(End::With(Verdict::Fragment));
         }
         outcome.vip = address.id as u32;
         self.judge_network(network)?;
-        outcome.hash = self.hash(network, address, 0);
-        let backend = self.choose(address, outcome)?;
-        self.send(packet, network, backend, outcome)
-    }
-
-    /// A VIP's packet gets `verdict`, anybody else's is passed.
-    #[inline(always)]
-    fn fault<F: Family>(&self, destination: F, verdict: Verdict) -> Verdict {
-        if self.find(destination, Match::address(F::VERSION)).is_some() { verdict } else { Verdict::NotAVip }
+        Ok(address)
     }
 
     /// Reads the transport header, if it is there.
@@ -297,7 +343,7 @@ impl<'a, T: Tables> Path<'a, T> {
 
     /// One port of an address before all its ports.
     #[inline(always)]
-    fn service<F: Family>(&self, destination: F, protocol: u8, port: u16) -> Step<&'a Service> {
+    fn service<F: Family>(&self, destination: F, protocol: u8, port: u16) -> Result<&'a Service, Verdict> {
         if let Some(service) = self.find(destination, Match::port(F::VERSION, protocol, port)) {
             return Ok(service);
         }
@@ -332,7 +378,7 @@ impl<'a, T: Tables> Path<'a, T> {
         segment: &Segment,
         service: &Service,
         outcome: &mut Outcome,
-    ) -> Step<()> {
+    ) -> Result<(), Verdict> {
         self.judge_network(network)?;
         if segment.malformed || segment.ports as u16 == 0 || segment.ports >> 16 == 0 {
             return Err(Verdict::Malformed);
@@ -354,7 +400,7 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn judge_network<F: Family>(&self, network: &Network<F>) -> Step<()> {
+    fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
         if network.source.is_martian() || network.source == network.destination {
             return Err(Verdict::Martian);
         }
@@ -376,7 +422,7 @@ impl<'a, T: Tables> Path<'a, T> {
 
     /// The backend that owns the flow's slot.
     #[inline(always)]
-    fn choose(&self, service: &Service, outcome: &mut Outcome) -> Step<&'a Backend> {
+    fn choose(&self, service: &Service, outcome: &mut Outcome) -> Result<&'a Backend, Verdict> {
         let slot = outcome.hash & service.ring_mask;
         outcome.slot = slot;
         let index = service.ring + slot;
@@ -395,7 +441,7 @@ impl<'a, T: Tables> Path<'a, T> {
         network: &Network<F>,
         backend: &Backend,
         outcome: &mut Outcome,
-    ) -> Step<Verdict> {
+    ) -> Result<Verdict, Verdict> {
         let next_hop = backend.next_hop.0;
         if next_hop & NextHop::LOCAL != 0 {
             return Err(Verdict::LocalBackend);
@@ -423,7 +469,7 @@ impl<'a, T: Tables> Path<'a, T> {
         network: &Network<F>,
         backend: &Backend,
         hash: u32,
-    ) -> Step<()> {
+    ) -> Result<(), Verdict> {
         let outer = if backend.encapsulation == Encapsulation::L2 as u8 {
             0
         } else if backend.encapsulation == Encapsulation::Ip4 as u8 {
@@ -445,4 +491,10 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         Ok(())
     }
+}
+
+/// Whether services exist on this protocol.
+#[inline(always)]
+fn is_balanced(protocol: u8) -> bool {
+    protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP
 }
