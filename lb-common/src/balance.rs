@@ -442,7 +442,8 @@ impl<'a, T: Tables> Path<'a, T> {
         backend: &Backend,
         outcome: &mut Outcome,
     ) -> Result<Verdict, Verdict> {
-        let next_hop = backend.next_hop.0;
+        // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
+        let next_hop = unsafe { (&raw const backend.next_hop.0).read_volatile() };
         if next_hop & NextHop::LOCAL != 0 {
             return Err(Verdict::LocalBackend);
         }

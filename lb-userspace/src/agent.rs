@@ -47,12 +47,10 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
     let kernel = requirements::check()?;
     kernel.lacks().iter().for_each(|lack| info!("{lack}"));
-    let links = links::list()?;
-    check_host(&config, &links)?;
-    let attached = attached_links(&config, &links)?;
+    check_host(&config, &links::list()?)?;
     pins.prepare()?;
     let _lock = pins.lock()?;
-    let result = serve(pins, options, &config, kernel, &links, &attached, &mut stop).await;
+    let result = serve(pins, options, &config, kernel, &mut stop).await;
     if result.is_err() {
         pins.remove_empty();
     }
@@ -60,25 +58,20 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
 }
 
 /// From a valid configuration on a fit host to the end.
-async fn serve(
-    pins: &Pins,
-    options: &Options,
-    config: &Config,
-    kernel: Kernel,
-    links: &[Link],
-    attached: &[Link],
-    stop: &mut Stop,
-) -> Result<()> {
+async fn serve(pins: &Pins, options: &Options, config: &Config, kernel: Kernel, stop: &mut Stop) -> Result<()> {
+    // Looked at once the instance is ours: what is attached does not change under our hands.
+    let links = links::list()?;
+    let attached = attached_links(config, &links)?;
     let watch = links::Watch::start()?;
     let mut resolver = Resolver::start(backend_addresses(config)).await?;
     let vips = vip_addresses(config);
     // All three take their time: rings are built while the network is asked.
     let planning = {
-        let (config, node) = (config.clone(), node_addresses(attached));
+        let (config, node) = (config.clone(), node_addresses(&attached));
         tokio::task::spawn_blocking(move || plan(&config, node))
     };
     let asking =
-        async { if config.announce == Announce::Arp { refuse_conflicts(attached, &vips).await } else { Ok(()) } };
+        async { if config.announce == Announce::Arp { refuse_conflicts(&attached, &vips).await } else { Ok(()) } };
     let tables = tokio::select! {
         // A signal meanwhile counts, also where there is nothing to wait for.
         biased;
@@ -90,19 +83,25 @@ async fn serve(
     };
     resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
 
+    // As it was: a restart must not silence the master.
+    let old = Datapath::open(pins, Access::Read);
+    let as_before = || old.as_ref().is_ok_and(|old| old.interfaces().iter().any(|entry| entry.announce != 0));
+    if let (Announce::Manual, Err(error), true) = (config.announce, &old, pins.tables().exists()) {
+        warn!("VIPs are not announced: whether they were cannot be read: {error:#}");
+    }
     let announce = match config.announce {
         Announce::Arp => true,
         Announce::None => false,
-        // As it was: a restart must not silence the master.
-        Announce::Manual => {
-            Datapath::open(pins, Access::Read).is_ok_and(|old| old.interfaces().iter().any(|i| i.announce != 0))
-        }
+        Announce::Manual => as_before(),
     };
     let interfaces = attached.iter().map(|link| attachment(config, link, announce)).collect();
     let loaded = datapath::load(pins, kernel, &tables, interfaces)?;
-    let next_hops = NextHops::new(links, attached, &tables);
+    let next_hops = NextHops::new(&links, &attached, &tables);
     next_hops.apply(loaded.datapath(), &resolver.snapshot());
     let Started { datapath, modes, events } = loaded.attach(options.mode)?;
+    // What was said to the old tables in the meantime counts.
+    let announce = if config.announce == Announce::Manual { as_before() } else { announce };
+    datapath.set_announce(announce);
     for (link, mode) in attached.iter().zip(&modes) {
         match mode {
             Mode::Native => info!("interface {}: attached in native mode", link.name),
@@ -112,13 +111,11 @@ async fn serve(
         }
     }
     if announce {
-        tell_network(attached, &vips);
+        tell_network(&attached, &vips);
     }
     info!("services: {}, VIPs: {}, backends: {}", config.services.len(), vips.len(), tables.backends.len());
 
-    Agent { datapath, next_hops, resolver, links: watch, attached: attached.to_vec(), vips }
-        .follow(events, stop)
-        .await?;
+    Agent { datapath, next_hops, resolver, links: watch, attached, vips }.follow(events, stop).await?;
     if options.detach_on_exit {
         datapath::detach(pins)?;
         info!("stopped, detached");
@@ -183,15 +180,15 @@ impl Agent {
                 info!("interface {name}: its MAC is now {}", mac_text(new.mac));
                 self.datapath.set_mac(number, new.mac);
             }
-            if old.up && !new.up {
+            if old.works() && !new.works() {
                 warn!("interface {name}: is down, nothing is forwarded");
             }
             let announces = self.datapath.interfaces().get(number as usize).is_some_and(|entry| entry.announce != 0);
-            if !old.up && new.up {
+            if !old.works() && new.works() {
                 info!("interface {name}: is up again");
-                if announces {
-                    tell_network(std::slice::from_ref(new), &self.vips);
-                }
+            }
+            if announces && new.works() && (!old.works() || new.mac != old.mac) {
+                tell_network(std::slice::from_ref(new), &self.vips);
             }
             if old.xdp.is_some() && new.xdp.is_none() {
                 warn!("interface {name}: the XDP program was detached from outside (weir run attaches it)");
@@ -246,8 +243,11 @@ fn backend_addresses(config: &Config) -> Vec<IpAddr> {
 }
 
 async fn refuse_conflicts(attached: &[Link], vips: &[IpAddr]) -> Result<()> {
+    let own: Vec<_> = attached.iter().map(|link| link.mac).collect();
     for link in attached {
-        let conflicts = announce::probe(link, vips).await?;
+        let mut conflicts = announce::probe(link, vips).await?;
+        // Two interfaces on one segment hear each other.
+        conflicts.retain(|conflict| !own.contains(&conflict.mac));
         if let Some(first) = conflicts.first() {
             let more = if conflicts.len() > 1 { format!(" ({} VIPs in all)", conflicts.len()) } else { String::new() };
             bail!("{first}{more}");

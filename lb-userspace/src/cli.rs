@@ -101,7 +101,7 @@ pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub config: PathBuf,
-    /// Attach in this mode or not at all; without it native, and generic where native does not work
+    /// Attach in this mode or not at all; without it as it runs already, else natively, else generically
     #[arg(long)]
     pub mode: Option<Mode>,
     /// Detach when stopped
@@ -153,7 +153,8 @@ impl std::str::FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, udp) = match text.rsplit_once('/') {
-            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), false),
+            None => (text, false),
+            Some((address, "tcp")) => (address, false),
             Some((address, "udp")) => (address, true),
             Some((_, other)) => return Err(format!("protocol {other:?}: must be tcp or udp")),
         };

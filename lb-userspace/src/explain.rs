@@ -88,7 +88,9 @@ pub fn explain(datapath: &Datapath, question: Question) -> Result<Answer> {
         weight: described.map(|backend| backend.weight),
         forward: backend.and(service).map(|service| service.forward.clone()),
         next_hop: entry.and_then(|entry| entry.next_hop.mac()).map(mac_text),
-        interface: entry.and_then(|entry| description.interfaces.get(entry.interface as usize).cloned()),
+        interface: entry
+            .filter(|entry| entry.next_hop.mac().is_some())
+            .and_then(|entry| description.interfaces.get(entry.interface as usize).cloned()),
         next: second.map(|backend| backend.address.to_string()),
     })
 }

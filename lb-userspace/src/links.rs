@@ -61,6 +61,13 @@ pub struct Xdp {
     pub program: u32,
 }
 
+impl Link {
+    /// Whether frames can be sent and received: set up, and the other end is there.
+    pub fn works(&self) -> bool {
+        self.up && self.carrier
+    }
+}
+
 /// Where a VLAN interface sends its frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Vlan {

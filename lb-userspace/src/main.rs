@@ -43,7 +43,7 @@ fn run(cli: &Cli) -> Result<()> {
             let answer = explain::explain(&open(&pins)?, question)?;
             print(cli.output, || show::explain_text(&question, &answer), || show::json_text(&answer))
         }
-        Command::Announce { state } => announce(&pins, *state == Switch::On),
+        Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
         Command::Detach => {
             // An agent that went on would look after nothing.
             let _lock = pins.root().exists().then(|| pins.lock()).transpose()?;
@@ -61,12 +61,12 @@ fn open(pins: &Pins) -> Result<Datapath> {
     Datapath::open(pins, Access::Read)
 }
 
-/// Prints one of two forms. A reader that has gone away is no error.
+/// Prints one of two forms. A reader that has gone away is no error, and nothing is left to do.
 fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> String) -> Result<()> {
     use std::io::Write;
     let out = if output == Output::Json { json() } else { text() };
     match writeln!(std::io::stdout(), "{out}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.context("cannot write to standard output"),
     }
 }
@@ -172,7 +172,7 @@ fn stats(pins: &Pins, output: Output, per_cpu: bool, watch: Option<u64>) -> Resu
     }
 }
 
-fn announce(pins: &Pins, on: bool) -> Result<()> {
+fn announce(pins: &Pins, output: Output, on: bool) -> Result<()> {
     let datapath = Datapath::open(pins, Access::Write)?;
     let description = datapath.description()?;
     ensure!(
@@ -183,13 +183,15 @@ fn announce(pins: &Pins, on: bool) -> Result<()> {
     if on {
         let links = links::list()?;
         let vips = description.vip_addresses()?;
-        for entry in datapath.interfaces() {
-            let Some(link) = links.iter().find(|link| link.index == entry.index) else { continue };
-            runtime()?.block_on(lb_userspace::announce::announce(link, &vips))?;
-        }
+        let entries = datapath.interfaces();
+        let attached = links.iter().filter(|link| entries.iter().any(|entry| entry.index == link.index));
+        // All at once: each takes its time, and one that cannot must not keep the others waiting.
+        let said = attached.map(|link| lb_userspace::announce::announce(link, &vips));
+        let said = runtime()?.block_on(async { futures_util::future::join_all(said).await });
+        said.into_iter().collect::<Result<Vec<_>>>()?;
     }
-    println!("VIPs are {}announced", if on { "" } else { "no longer " });
-    Ok(())
+    let text = || format!("VIPs are {}announced", if on { "" } else { "no longer " });
+    print(output, text, || show::json_text(json!({ "announce": on })))
 }
 
 fn backend(cli: &Cli, verb: &cli::Backend) -> Result<()> {

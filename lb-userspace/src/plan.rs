@@ -175,7 +175,8 @@ impl Tables {
 
     /// Pages that one description needs, with room for a longer one.
     pub fn description_pages(&self) -> Result<u32> {
-        Ok((serde_json::to_vec(&self.description)?.len() as u32 * 2).div_ceil(4096) + 1)
+        let bytes = 2 * serde_json::to_vec(&self.description)?.len();
+        u32::try_from(bytes.div_ceil(4096) + 1).context("the description of the tables is too long")
     }
 }
 

@@ -235,7 +235,7 @@ pub struct StatusInterface {
     pub name: String,
     /// How the program runs, `null` if it is not attached.
     pub mode: Option<Mode>,
-    /// Whether it is up.
+    /// Whether it is up and has a carrier.
     pub up: bool,
     /// Whether VIPs are announced there.
     pub announce: bool,
@@ -258,7 +258,7 @@ pub fn status(
         .map(|(name, entry)| {
             let link = links.iter().find(|link| link.index == entry.index);
             let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
-            let up = link.is_some_and(|link| link.up);
+            let up = link.is_some_and(Link::works);
             StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0 }
         })
         .collect();
@@ -268,7 +268,10 @@ pub fn status(
     }
     for interface in &interfaces {
         if interface.mode.is_some() && !interface.up {
-            warnings.push(format!("interface {0}: is down: ip link set dev {0} up", interface.name));
+            warnings.push(format!(
+                "interface {0}: is down or has no carrier, nothing is forwarded (ip link set dev {0} up)",
+                interface.name
+            ));
         }
         match interface.mode {
             Some(Mode::Native) => {}

@@ -113,6 +113,23 @@ impl AddAssign<&VipCounts> for VipTotal {
     }
 }
 
+impl VipTotal {
+    fn since(self, earlier: &VipTotal) -> VipTotal {
+        VipTotal {
+            packets: difference(self.packets, earlier.packets),
+            bytes: difference(self.bytes, earlier.bytes),
+            dropped: difference(self.dropped, earlier.dropped),
+            passed: difference(self.passed, earlier.passed),
+            syn_zero_bare: difference(self.syn_zero_bare, earlier.syn_zero_bare),
+            syn_zero_padding: difference(self.syn_zero_padding, earlier.syn_zero_padding),
+            syn_zero_options: difference(self.syn_zero_options, earlier.syn_zero_options),
+            syn_open_bare: difference(self.syn_open_bare, earlier.syn_open_bare),
+            syn_open_padding: difference(self.syn_open_padding, earlier.syn_open_padding),
+            syn_open_options: difference(self.syn_open_options, earlier.syn_open_options),
+        }
+    }
+}
+
 impl Stats {
     /// Reads all counters.
     pub fn read(datapath: &Datapath, description: &Description) -> Result<Self> {
@@ -138,12 +155,13 @@ impl Stats {
     pub fn since(mut self, earlier: &Stats) -> Stats {
         for (service, earlier) in self.services.iter_mut().zip(&earlier.services) {
             for (vip, earlier) in service.vips.iter_mut().zip(&earlier.vips) {
-                vip.total.packets = difference(vip.total.packets, earlier.total.packets);
-                vip.total.bytes = difference(vip.total.bytes, earlier.total.bytes);
+                vip.total = vip.total.since(&earlier.total);
+                subtract(&mut vip.per_cpu, &earlier.per_cpu);
             }
             for (backend, earlier) in service.backends.iter_mut().zip(&earlier.backends) {
                 backend.packets = difference(backend.packets, earlier.packets);
                 backend.bytes = difference(backend.bytes, earlier.bytes);
+                subtract(&mut backend.per_cpu, &earlier.per_cpu);
             }
         }
         self
@@ -168,6 +186,10 @@ impl Stats {
 
 fn difference(now: u64, earlier: u64) -> u64 {
     now.checked_sub(earlier).unwrap_or(now)
+}
+
+fn subtract(now: &mut [u64], earlier: &[u64]) {
+    now.iter_mut().zip(earlier).for_each(|(now, earlier)| *now = difference(*now, *earlier));
 }
 
 fn verdict_stats((verdict, per_cpu): (Verdict, Vec<u64>)) -> VerdictStats {

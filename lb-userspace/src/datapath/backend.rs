@@ -20,7 +20,8 @@ use lb_common::{
 
 use super::{
     Attachment, BACKEND_OBJECT, Pins, Plain,
-    load::{attach_all, describe_load, detach_others, load_program},
+    attach::{attach_all, detach_others},
+    load::{describe_load, load_program},
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
 };

@@ -1,5 +1,5 @@
-//! Detaching a pinned link at once. Removing its pin would do, but only some time later, when the kernel frees it: until then
-//! nothing else could attach there.
+//! What aya does not do with a pinned link: say where it is, and detach it at once. Removing its pin would detach it too, but only
+//! some time later, when the kernel frees it: until then nothing else could attach there.
 
 use std::{
     ffi::CString,
@@ -20,6 +20,38 @@ pub fn detach(pin: &Path) -> Result<()> {
     let link = open(pin).with_context(fault)?;
     release(&link).with_context(fault)?;
     fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))
+}
+
+/// The kernel's index of the interface that a pinned link is on; 0 if that is gone. The index is one of the link's own
+/// network namespace, which need not be this one.
+pub fn interface(pin: &Path) -> Result<u32> {
+    let fault = || format!("cannot ask for {}", pin.display());
+    let link = open(pin).with_context(fault)?;
+    let mut info = LinkInfo::default();
+    let attributes =
+        ObjectInfo { fd: link.as_raw_fd() as u32, length: size_of::<LinkInfo>() as u32, info: (&raw mut info) as u64 };
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &attributes).with_context(fault)?;
+    Ok(info.interface)
+}
+
+/// The first fields of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct ObjectInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The first fields of `struct bpf_link_info`, of a link of XDP.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    reserved: u32,
 }
 
 /// The first fields of `union bpf_attr` for `BPF_OBJ_GET`.
@@ -48,7 +80,8 @@ fn release(link: &OwnedFd) -> io::Result<()> {
 }
 
 fn bpf<A>(command: bpf_cmd, attributes: &A) -> io::Result<i32> {
-    // SAFETY: the kernel reads `size_of::<A>()` bytes of attributes, and the path that some of them point to outlives the call.
+    // SAFETY: the kernel reads `size_of::<A>()` bytes of attributes; what some of them point to, a path or a struct of the
+    // length said beside it, outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_ref(attributes), size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }

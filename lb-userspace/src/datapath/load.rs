@@ -1,19 +1,16 @@
 //! Loading the programs beside what runs, then attaching them: by a link update where a link is pinned, else by a new link.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
     maps::MapError,
-    programs::{
-        ProgramError, Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
-        xdp::XdpLink,
-    },
+    programs::{ProgramError, Xdp},
 };
 use lb_common::abi::{Explanation, Interface};
 
 use super::{
-    Access, Datapath, Pins, link,
+    Access, Datapath, Pins,
+    attach::{attach_all, detach_others},
     objects::BALANCER_OBJECT,
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
@@ -185,144 +182,4 @@ pub(super) fn describe_load(error: anyhow::Error) -> anyhow::Error {
         return anyhow!("the kernel did not make map {name}: {io_error}");
     }
     error
-}
-
-/// Attaches to all or to none: what was updated before a failure is set back.
-pub(super) fn attach_all(
-    pins: &Pins,
-    objects: &mut [Ebpf],
-    program: &str,
-    interfaces: &[Attachment],
-    mode: Option<Mode>,
-) -> Result<Vec<Mode>> {
-    let mut done: Vec<(&Attachment, Attached)> = Vec::new();
-    for (object, interface) in objects.iter_mut().zip(interfaces) {
-        let program: &mut Xdp = object.program_mut(program).context("the program was loaded above")?.try_into()?;
-        match attach(pins, program, interface, mode) {
-            Ok(attached) => done.push((interface, attached)),
-            Err(error) => {
-                for (interface, attached) in done {
-                    if let Attached { link: None, .. } = attached
-                        && let Err(error) = set_back(pins, interface)
-                    {
-                        tracing::error!("{}: {error:#}", interface.name);
-                    }
-                }
-                return Err(error);
-            }
-        }
-    }
-    let mut modes = Vec::new();
-    for (interface, attached) in done {
-        if let Some(link) = attached.link {
-            let path = pins.link(&interface.name);
-            link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
-        }
-        modes.push(attached.mode);
-    }
-    Ok(modes)
-}
-
-/// Detaches from interfaces that no longer are among those wanted.
-pub(super) fn detach_others(pins: &Pins, wanted: &[Attachment]) -> Result<()> {
-    let gone = |linked: &String| wanted.iter().all(|interface| interface.name != *linked);
-    for linked in pins.linked().into_iter().filter(gone) {
-        link::detach(&pins.link(&linked))?;
-    }
-    Ok(())
-}
-
-struct Attached {
-    mode: Mode,
-    /// A new link, to be pinned; none if a pinned one was updated.
-    link: Option<FdLink>,
-}
-
-fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> Result<Attached> {
-    let name = &interface.name;
-    if let Some(link) = pinned_link(pins, interface)? {
-        let running = interface.xdp.map(|xdp| xdp.mode).unwrap_or(Mode::Native);
-        if mode.is_none_or(|wanted| wanted == running) {
-            let id = program
-                .attach_to_link(link)
-                .with_context(|| format!("interface {name:?}: cannot replace the program"))?;
-            // Dropping the link is no harm: it is pinned.
-            drop(program.take_link(id)?);
-            return Ok(Attached { mode: running, link: None });
-        }
-        drop(link);
-        link::detach(&pins.link(name))?;
-    }
-    let modes = match mode {
-        Some(Mode::Native) => &[Mode::Native][..],
-        Some(Mode::Generic) => &[Mode::Generic],
-        None => &[Mode::Native, Mode::Generic],
-    };
-    let mut last = None;
-    for mode in modes {
-        let flags = if *mode == Mode::Native { XdpMode::Driver } else { XdpMode::Skb };
-        match program.attach_to_if_index(interface.entry.index, flags) {
-            Ok(id) => {
-                let link = program.take_link(id)?;
-                let link = FdLink::try_from(link).map_err(|_| {
-                    anyhow!("interface {name:?}: this kernel has no links for XDP programs (5.9 and newer have)")
-                })?;
-                return Ok(Attached { mode: *mode, link: Some(link) });
-            }
-            Err(error) => {
-                if let Some(holder) = occupied(&error, interface) {
-                    bail!(
-                        "interface {name:?}: its XDP hook is taken by {holder}: detach that first (ip link set dev {name} xdp off, \
-                         or weir detach if it is another instance of weir)"
-                    );
-                }
-                last = Some(error);
-            }
-        }
-    }
-    let error = last.map(anyhow::Error::from).unwrap_or_else(|| anyhow!("no mode to try"));
-    Err(error.context(format!("interface {name:?}: the kernel did not attach the program (try --mode generic)")))
-}
-
-/// The link that an earlier start pinned, if its interface is still the same.
-fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
-    let path = pins.link(&interface.name);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let pinned = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-    if interface.xdp.is_none() {
-        // The interface was deleted and made again: the link leads nowhere.
-        link::detach(&path)?;
-        return Ok(None);
-    }
-    Ok(Some(link))
-}
-
-/// Puts the program that ran before back behind its link.
-fn set_back(pins: &Pins, interface: &Attachment) -> Result<()> {
-    let path = pins.programs().join(pins::program_name(&interface.name));
-    let mut program = Xdp::from_pin(&path, aya_obj::programs::XdpAttachType::Interface)?;
-    let link = pinned_link(pins, interface)?.context("its link is gone")?;
-    let id = program.attach_to_link(link)?;
-    drop(program.take_link(id)?);
-    Ok(())
-}
-
-/// Who holds the hook, if that is why attaching failed.
-fn occupied(error: &ProgramError, interface: &Attachment) -> Option<String> {
-    let ProgramError::SyscallError(error) = error else { return None };
-    if !matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) {
-        return None;
-    }
-    let id = interface.xdp.map(|xdp| xdp.program);
-    let name = id.and_then(|id| {
-        aya::programs::loaded_programs().flatten().find(|program| program.id() == id)?.name_as_str().map(str::to_owned)
-    });
-    Some(match (id, name) {
-        (Some(id), Some(name)) => format!("program {name:?} (id {id})"),
-        (Some(id), None) => format!("program id {id}"),
-        _ => "another program".into(),
-    })
 }

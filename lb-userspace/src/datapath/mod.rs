@@ -1,6 +1,7 @@
 //! The programs and tables in the kernel: loading, attaching, pinning, filling, reading. No other module knows a map's
 //! name.
 
+mod attach;
 pub mod backend;
 mod link;
 mod load;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Where pins live unless told otherwise.
@@ -14,6 +14,8 @@ pub const DEFAULT: &str = "/sys/fs/bpf/weir";
 /// Where those of the second program live: one host may be balancer and backend.
 pub const DEFAULT_BACKEND: &str = "/sys/fs/bpf/weir-backend";
 
+/// Where the system's BPF file system belongs.
+const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The directories of one instance.
@@ -74,13 +76,19 @@ impl Pins {
         names
     }
 
-    /// Makes the directory, on a BPF file system that is mounted if nobody has.
+    /// Makes the directory, on a BPF file system: the usual one is mounted if nobody has, others must be there.
     pub fn prepare(&self) -> Result<()> {
-        let parent = self.root.parent().unwrap_or(Path::new("/"));
-        if !is_bpffs(&self.root) && !is_bpffs(parent) {
-            mount(parent)?;
+        let root = &self.root;
+        let there = root.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+        if !is_bpffs(there) {
+            ensure!(
+                root.starts_with(BPFFS),
+                "{}: not on a BPF file system: choose a place below {BPFFS}, or mount one (mount -t bpf bpf DIRECTORY)",
+                root.display()
+            );
+            mount(Path::new(BPFFS))?;
         }
-        for directory in [self.root.clone(), self.links()] {
+        for directory in [root.clone(), self.links()] {
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
         Ok(())
@@ -132,9 +140,15 @@ impl Pins {
         }
     }
 
-    /// Removes everything; what no pin holds any more, the kernel frees.
+    /// Removes everything of this instance, and nothing else that may lie there; what no pin holds any more, the kernel
+    /// frees.
     pub fn remove(&self) -> Result<()> {
-        remove(&self.root)
+        self.clear_next()?;
+        for directory in [self.links(), self.tables(), self.programs()] {
+            remove(&directory)?;
+        }
+        self.remove_empty();
+        Ok(())
     }
 }
 
