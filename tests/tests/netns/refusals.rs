@@ -67,7 +67,10 @@ fn no_capabilities() {
     command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(weir()).arg("--pins").arg(net.balancer.pins());
     let output = command.arg("run").arg("--config").arg(file).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(said(&output), "weir: missing CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF: run as root (sudo weir ...)");
+    assert_eq!(
+        said(&output),
+        "weir: missing CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF: run as root (sudo weir ...)"
+    );
     assert_nothing_left(&net.balancer);
 }
 
@@ -140,15 +143,25 @@ fn native_mode_where_it_cannot_be() {
 fn a_start_that_fails_leaves_what_runs() {
     let mut net = Net::forwarding("keeps", 1, &config(WEB));
     net.agent().stop(PATIENCE).unwrap();
+    let before = attached(&net.balancer);
     // Another interface that cannot be attached to, after one that can.
     net.balancer.ip("link add eth1 type veth peer name eth2").unwrap();
     net.balancer.ip("link set eth1 up").unwrap();
     net.balancer.ip("link set eth2 up").unwrap();
     net.balancer.attach_pass("eth1").unwrap();
     let both = config(WEB).replace("\"eth0\"", "[\"eth0\", \"eth1\"]");
+    let forwarded = net.verdict("forwarded");
     refused(&net.balancer, &both, &[], 1, &["interface \"eth1\": its XDP hook is taken"]);
+    assert_eq!(attached(&net.balancer), before, "the very program that ran");
     net.ask("http://10.1.0.100", 20);
-    assert_eq!(net.json(&["ls"])["services"][0]["name"], "web");
+    assert!(net.verdict("forwarded") > forwarded, "and its counters go on");
+
+    // The same where the one that can would also change its mode.
+    refused(&net.balancer, &both, &["--mode", "generic"], 1, &["interface \"eth1\": its XDP hook is taken"]);
+    assert_eq!(attached(&net.balancer), before, "the very program that ran");
+    let mode = net.balancer.within(|| Ok(links::find("eth0")?.xdp.map(|xdp| xdp.mode))).unwrap();
+    assert_eq!(mode, Some(links::Mode::Native));
+    net.ask("http://10.1.0.100", 20);
 }
 
 #[test]
