@@ -6,7 +6,10 @@ use crate::{
     parse,
     rewrite::LinkHeader,
     verdict::Stripping,
-    wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_NOT_WHOLE, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6},
+    wire::{
+        Be16, ECN_CE, ECN_NOT_ECT, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_NOT_WHOLE, Ipv4, Ipv6, PROTOCOL_IPIP,
+        PROTOCOL_IPV6,
+    },
 };
 
 /// Which addresses concern this backend.
@@ -34,20 +37,24 @@ pub fn decapsulate<P: Packet, S: Served>(packet: &mut P, served: &S) -> Strippin
 fn strip<P: Packet, S: Served>(packet: &mut P, served: &S) -> Result<(), Stripping> {
     let ethernet = packet.at::<Ethernet>(0).ok_or(Stripping::NotATunnel)?;
     let (l3, ethertype) = parse::tags(packet, ethernet.ethertype).map_err(|_| Stripping::NotATunnel)?;
-    let (protocol, outer) = match ethertype {
+    let (protocol, outer, ecn) = match ethertype {
         ETHERTYPE_IPV4 => outer4(packet, served, l3)?,
         ETHERTYPE_IPV6 => outer6(packet, served, l3)?,
         _ => return Err(Stripping::NotATunnel),
     };
+    let inner = l3 + outer;
     let (is_vip, ethertype) = if protocol == PROTOCOL_IPIP {
-        let inner = packet.at::<Ipv4>(l3 + outer).ok_or(Stripping::Malformed)?;
-        (inner.version_ihl >> 4 == 4 && served.vip4(inner.destination), ETHERTYPE_IPV4)
+        let ip = packet.at::<Ipv4>(inner).ok_or(Stripping::Malformed)?;
+        (ip.version_ihl >> 4 == 4 && served.vip4(ip.destination), ETHERTYPE_IPV4)
     } else {
-        let inner = packet.at::<Ipv6>(l3 + outer).ok_or(Stripping::Malformed)?;
-        (inner.version() == 6 && served.vip6(inner.destination), ETHERTYPE_IPV6)
+        let ip = packet.at::<Ipv6>(inner).ok_or(Stripping::Malformed)?;
+        (ip.version() == 6 && served.vip6(ip.destination), ETHERTYPE_IPV6)
     };
     if !is_vip {
         return Err(Stripping::NotAVip);
+    }
+    if ecn == ECN_CE {
+        mark_congested(packet, inner, ethertype)?;
     }
     let mut link = LinkHeader::read(packet, l3).ok_or(Stripping::Malformed)?;
     link.set_ethertype(ethertype);
@@ -57,9 +64,29 @@ fn strip<P: Packet, S: Served>(packet: &mut P, served: &S) -> Result<(), Strippi
     link.write(packet).ok_or(Stripping::Malformed)
 }
 
-/// The protocol inside an IPv4 header and the header's length.
+/// Hands the outer header's congestion mark to the inner one (RFC 6040, 4.2). A transport that does not know of ECN
+/// learns of congestion by loss alone.
 #[inline(always)]
-fn outer4<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8, usize), Stripping> {
+fn mark_congested<P: Packet>(packet: &mut P, inner: usize, ethertype: Be16) -> Result<(), Stripping> {
+    if ethertype == ETHERTYPE_IPV4 {
+        let ip = packet.at_mut::<Ipv4>(inner).ok_or(Stripping::Malformed)?;
+        if ip.ecn() == ECN_NOT_ECT {
+            return Err(Stripping::Congested);
+        }
+        ip.mark_congested();
+    } else {
+        let ip = packet.at_mut::<Ipv6>(inner).ok_or(Stripping::Malformed)?;
+        if ip.ecn() == ECN_NOT_ECT {
+            return Err(Stripping::Congested);
+        }
+        ip.mark_congested();
+    }
+    Ok(())
+}
+
+/// The protocol inside an IPv4 header, the header's length and its ECN field.
+#[inline(always)]
+fn outer4<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8, usize, u8), Stripping> {
     let ip = packet.at::<Ipv4>(l3).ok_or(Stripping::NotATunnel)?;
     let length = (ip.version_ihl & 0xf) as usize * 4;
     if ip.version_ihl >> 4 != 4 || length < size_of::<Ipv4>() || !is_tunnel(ip.protocol) {
@@ -71,30 +98,30 @@ fn outer4<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8
     if ip.fragment.raw() & IPV4_NOT_WHOLE.raw() != 0 {
         return Err(Stripping::Fragment);
     }
-    Ok((ip.protocol, length))
+    Ok((ip.protocol, length, ip.ecn()))
 }
 
-/// The protocol inside an IPv6 header and the length of all headers before it: some senders put a limit of
-/// encapsulations (RFC 2473, 4.1.1) between.
+/// The protocol inside an IPv6 header, the length of all headers before it and the ECN field: some senders put a limit
+/// of encapsulations (RFC 2473, 4.1.1) between.
 #[inline(always)]
-fn outer6<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8, usize), Stripping> {
+fn outer6<P: Packet, S: Served>(packet: &P, served: &S, l3: usize) -> Result<(u8, usize, u8), Stripping> {
     let ip = packet.at::<Ipv6>(l3).ok_or(Stripping::NotATunnel)?;
     if ip.version() != 6 {
         return Err(Stripping::NotATunnel);
     }
-    let (first, destination) = (ip.next_header, ip.destination);
+    let (first, destination, ecn) = (ip.next_header, ip.destination, ip.ecn());
     let end = size_of::<Ipv6>() + ip.payload_length.get() as usize;
     let upper = parse::extensions(packet, l3, first, end, 0).ok_or(Stripping::NotATunnel)?;
-    if upper.is_fragment() {
-        return Err(Stripping::Fragment);
-    }
     if !is_tunnel(upper.protocol) {
         return Err(Stripping::NotATunnel);
     }
     if !served.endpoint6(destination) {
         return Err(Stripping::NotOurs);
     }
-    Ok((upper.protocol, upper.offset))
+    if upper.is_fragment() {
+        return Err(Stripping::Fragment);
+    }
+    Ok((upper.protocol, upper.offset, ecn))
 }
 
 #[inline(always)]

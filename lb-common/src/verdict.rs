@@ -92,6 +92,7 @@ verdicts! {
         Fragment   "fragment"     Pass "a fragment of a tunnel packet: the stack may reassemble it",
         Malformed  "malformed"    Drop "what is inside ends before its header does",
         Stripped   "stripped"     Pass "the outer header is gone, the stack gets the inner packet",
+        Congested  "congested"    Drop "the outer header is marked congested, and the inner packet cannot carry the mark",
     }
 }
 

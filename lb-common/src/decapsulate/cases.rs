@@ -39,7 +39,7 @@ const L3: usize = 14;
 /// A row.
 pub struct Case {
     /// What is special about it.
-    pub name: &'static str,
+    pub name: String,
     /// As it arrives.
     pub frame: Vec<u8>,
     /// What it gets.
@@ -50,13 +50,13 @@ pub struct Case {
 
 /// All rows.
 pub fn cases() -> Vec<Case> {
-    [stripped(), not_tunnels(), not_for_us(), fragments(), malformed()].into_iter().flatten().collect()
+    [stripped(), not_tunnels(), not_for_us(), fragments(), malformed(), congestion()].into_iter().flatten().collect()
 }
 
 fn stripped() -> Vec<Case> {
     let (in4, in6) = (&udp4(VIP4)[..], &udp6(VIP6)[..]);
-    let row = |name, tags: &[u16], outer: Vec<u8>, inner: &[u8]| Case {
-        name,
+    let row = |name: &str, tags: &[u16], outer: Vec<u8>, inner: &[u8]| Case {
+        name: name.into(),
         frame: frame(tags, &join(&[&outer, inner])),
         gets: Stripping::Stripped,
         out: frame(tags, inner),
@@ -78,6 +78,7 @@ fn stripped() -> Vec<Case> {
         row("4in6, a limit of encapsulations", &[], join(&[&to6(DESTINATION, 36), &limit]), in4),
         row("4in6, two extension headers", &[], join(&[&to6(HOP_BY_HOP, 44), &padding, &limit]), in4),
         row("6in6, an atomic fragment", &[], join(&[&to6(FRAGMENT, 56), &atomic]), in6),
+        row("6in6, outer DSCP 63", &[], with_class6(to6(IN6, 48), 63 << 2), in6),
         row("4in4, padded to the least length of a frame", &[], to4(IN4, 20), &join(&[&in4[..20], &[0; 6]])),
     ]
 }
@@ -87,7 +88,9 @@ fn not_tunnels() -> Vec<Case> {
     let tunnel6 = join(&[&to6(IN4, 28), &udp4(VIP4)]);
     let old_routing = join(&[&to6(ROUTING, 36), &[IN4, 0, 0, 0, 0, 0, 0, 0], &udp4(VIP4)]);
     let long_extension = join(&[&to6(DESTINATION, 8), &[IN4, 1, 1, 12], &[0; 12], &udp4(VIP4)]);
-    let row = |name, frame| passed(name, Stripping::NotATunnel, frame);
+    let fragment_of_udp =
+        |[high, low]: [u8; 2]| join(&[&to6(FRAGMENT, 16), &[UDP, 0, high, low, 0, 0, 0, 1], &UDP_HEADER]);
+    let row = |name, frame| untouched(name, Stripping::NotATunnel, frame);
     vec![
         row("UDP to the VIP", frame(&[], &udp4(VIP4))),
         row("UDP to the VIP, IPv6", frame(&[], &udp6(VIP6))),
@@ -104,18 +107,30 @@ fn not_tunnels() -> Vec<Case> {
         row("an outer IPv4 header of 16 bytes", set(frame(&[], &tunnel4), L3, &[0x44])),
         row("a routing header of type 0", frame(&[], &old_routing)),
         row("an extension header longer than the payload", frame(&[], &long_extension)),
+        row("first fragment of a UDP datagram, IPv4", frame(&[], &set(to4(UDP, 0), 6, &[0x20, 0]))),
+        row("first fragment of a UDP datagram, IPv6", frame(&[], &fragment_of_udp([0, 1]))),
+        row("last fragment of a UDP datagram, IPv6", frame(&[], &fragment_of_udp([0, 8]))),
     ]
 }
 
 fn not_for_us() -> Vec<Case> {
-    let elsewhere = |name, packet: &[&[u8]]| passed(name, Stripping::NotOurs, frame(&[], &join(packet)));
-    let no_vip = |name, packet: &[&[u8]]| passed(name, Stripping::NotAVip, frame(&[], &join(packet)));
+    let elsewhere = |name, packet: &[&[u8]]| untouched(name, Stripping::NotOurs, frame(&[], &join(packet)));
+    let no_vip = |name, packet: &[&[u8]]| untouched(name, Stripping::NotAVip, frame(&[], &join(packet)));
     vec![
         elsewhere("4in4 to another host", &[&ipv4(IN4, BALANCER4, OTHER4, 28), &udp4(VIP4)]),
         elsewhere("4in4 to the VIP itself", &[&ipv4(IN4, BALANCER4, VIP4, 28), &udp4(VIP4)]),
         elsewhere("6in6 to another host", &[&ipv6(IN6, BALANCER6, OTHER6, 48), &udp6(VIP6)]),
+        elsewhere(
+            "first fragment of a 4in6 to another host",
+            &[&ipv6(FRAGMENT, BALANCER6, OTHER6, 36), &[IN4, 0, 0, 1, 0, 0, 0, 1], &udp4(VIP4)],
+        ),
+        elsewhere(
+            "last fragment of a 4in6 to another host",
+            &[&ipv6(FRAGMENT, BALANCER6, OTHER6, 36), &[IN4, 0, 0, 8, 0, 0, 0, 1], &udp4(VIP4)],
+        ),
         no_vip("4in4 for no VIP", &[&to4(IN4, 28), &udp4(OTHER4)]),
         no_vip("4in4 for the backend's own address", &[&to4(IN4, 28), &udp4(END4)]),
+        no_vip("4in4 for no VIP, outer CE", &[&set(to4(IN4, 28), 1, &[CE]), &udp4(OTHER4)]),
         no_vip("6in4 for no VIP", &[&to4(IN6, 48), &udp6(OTHER6)]),
         no_vip("4in6 for no VIP", &[&to6(IN4, 28), &udp4(OTHER4)]),
         no_vip("IPv6 inside that says it is IPv4", &[&to4(IN4, 48), &udp6(VIP6)]),
@@ -132,7 +147,7 @@ fn fragments() -> Vec<Case> {
         let header = [IN4, 0, offset[0], offset[1], 0, 0, 0, 1];
         frame(&[], &join(&[&to6(FRAGMENT, 36), &header, &udp4(VIP4)]))
     };
-    let row = |name, frame| passed(name, Stripping::Fragment, frame);
+    let row = |name, frame| untouched(name, Stripping::Fragment, frame);
     vec![
         row("first fragment of a 4in4", four([0x20, 0])),
         row("later fragment of a 4in4", four([0x20, 8])),
@@ -143,10 +158,7 @@ fn fragments() -> Vec<Case> {
 }
 
 fn malformed() -> Vec<Case> {
-    let row = |name, packet: &[&[u8]]| {
-        let frame = frame(&[], &join(packet));
-        Case { name, out: frame.clone(), frame, gets: Stripping::Malformed }
-    };
+    let row = |name, packet: &[&[u8]]| untouched(name, Stripping::Malformed, frame(&[], &join(packet)));
     vec![
         row("4in4, nothing inside", &[&to4(IN4, 0)]),
         row("4in4, the header inside cut short", &[&to4(IN4, 19), &udp4(VIP4)[..19]]),
@@ -157,8 +169,76 @@ fn malformed() -> Vec<Case> {
     ]
 }
 
-fn passed(name: &'static str, gets: Stripping, frame: Vec<u8>) -> Case {
-    Case { name, out: frame.clone(), frame, gets }
+const NOT_ECT: u8 = 0;
+const ECT1: u8 = 1;
+const ECT0: u8 = 2;
+const CE: u8 = 3;
+
+/// Every ECN field outside with every one inside, in all four kinds of tunnels. DSCP differs outside and inside, and
+/// checksums inside are right, before and after.
+fn congestion() -> Vec<Case> {
+    // Outer, inner, and the inner one afterwards; `None` if the packet is dropped.
+    [
+        ("outer not-ECT, inner not-ECT", NOT_ECT, NOT_ECT, Some(NOT_ECT)),
+        ("outer not-ECT, inner ECT(1)", NOT_ECT, ECT1, Some(ECT1)),
+        ("outer not-ECT, inner ECT(0)", NOT_ECT, ECT0, Some(ECT0)),
+        ("outer not-ECT, inner CE", NOT_ECT, CE, Some(CE)),
+        ("outer ECT(1), inner not-ECT", ECT1, NOT_ECT, Some(NOT_ECT)),
+        ("outer ECT(1), inner ECT(1)", ECT1, ECT1, Some(ECT1)),
+        ("outer ECT(1), inner ECT(0)", ECT1, ECT0, Some(ECT0)),
+        ("outer ECT(1), inner CE", ECT1, CE, Some(CE)),
+        ("outer ECT(0), inner not-ECT", ECT0, NOT_ECT, Some(NOT_ECT)),
+        ("outer ECT(0), inner ECT(1)", ECT0, ECT1, Some(ECT1)),
+        ("outer ECT(0), inner ECT(0)", ECT0, ECT0, Some(ECT0)),
+        ("outer ECT(0), inner CE", ECT0, CE, Some(CE)),
+        ("outer CE, inner not-ECT", CE, NOT_ECT, None),
+        ("outer CE, inner ECT(1)", CE, ECT1, Some(CE)),
+        ("outer CE, inner ECT(0)", CE, ECT0, Some(CE)),
+        ("outer CE, inner CE", CE, CE, Some(CE)),
+    ]
+    .into_iter()
+    .flat_map(|(name, outer, inner, after)| {
+        let end4 = |protocol, payload| with_class4(to4(protocol, payload), outer);
+        let end6 = |next, payload| with_class6(to6(next, payload), outer);
+        let in4 = |ecn| with_class4(udp4(VIP4), DSCP | ecn);
+        let in6 = |ecn| with_class6(udp6(VIP6), DSCP | ecn);
+        let row = |tunnel, end: Vec<u8>, inside: &dyn Fn(u8) -> Vec<u8>| {
+            let name = format!("{tunnel}, {name}");
+            let before = frame(&[], &join(&[&end, &inside(inner)]));
+            match after {
+                None => untouched(&name, Stripping::Congested, before),
+                Some(ecn) => Case { name, frame: before, gets: Stripping::Stripped, out: frame(&[], &inside(ecn)) },
+            }
+        };
+        [
+            row("4in4", end4(IN4, 28), &in4),
+            row("6in4", end4(IN6, 48), &in6),
+            row("4in6", end6(IN4, 28), &in4),
+            row("6in6", end6(IN6, 48), &in6),
+        ]
+    })
+    .collect()
+}
+
+/// DSCP 46 (expedited forwarding), where a class has it.
+const DSCP: u8 = 46 << 2;
+
+/// Sets the class of an IPv4 header and makes its checksum right.
+fn with_class4(packet: Vec<u8>, class: u8) -> Vec<u8> {
+    let packet = set(packet, 1, &[class]);
+    let sum: u32 = packet[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    set(packet, 10, &checksum.to_be_bytes())
+}
+
+/// Sets the traffic class of an IPv6 header; the flow label has all bits set.
+fn with_class6(packet: Vec<u8>, class: u8) -> Vec<u8> {
+    set(packet, 0, &[0x60 | class >> 4, class << 4 | 0xf, 0xff, 0xff])
+}
+
+/// Passed or dropped, in any case as it came.
+fn untouched(name: &str, gets: Stripping, frame: Vec<u8>) -> Case {
+    Case { name: name.into(), out: frame.clone(), frame, gets }
 }
 
 /// An IP packet behind an Ethernet header and tags.

@@ -1,6 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::{Be16, header};
+use crate::checksum::Sum;
 
 header! {
     /// The header without options. Addresses are words as loaded.
@@ -28,6 +29,28 @@ header! {
     }
 }
 
+impl Ipv4 {
+    /// The ECN field.
+    #[inline(always)]
+    pub fn ecn(&self) -> u8 {
+        self.tos & ECN_CE
+    }
+
+    /// Sets the ECN field to [`ECN_CE`] and mends the checksum (RFC 1624, equation 3).
+    #[inline(always)]
+    pub fn mark_congested(&mut self) {
+        let before = u16::from_le_bytes([self.version_ihl, self.tos]);
+        self.tos |= ECN_CE;
+        let after = u16::from_le_bytes([self.version_ihl, self.tos]);
+        self.checksum = Sum::default().word(!self.checksum.raw()).word(!before).word(after).finish();
+    }
+}
+
+/// ECN (RFC 3168): the transport does not know of it.
+pub const ECN_NOT_ECT: u8 = 0;
+/// ECN: congestion experienced. The field's mask, too.
+pub const ECN_CE: u8 = 3;
+
 /// Do not fragment.
 pub const IPV4_DF: Be16 = Be16::new(0x4000);
 /// More fragments, or an offset other than 0: the packet is not whole.
@@ -45,3 +68,26 @@ pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 /// IPv6 inside.
 pub const PROTOCOL_IPV6: u8 = 41;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_keeps_the_checksum_right() {
+        for id in 0..=u16::MAX {
+            for class in [1, 2, 3, 0xfd, 0xfe] {
+                let mut ip = Ipv4 { version_ihl: 0x45, tos: class, id: Be16::new(id), ..Ipv4::default() };
+                ip.checksum = checksum(&ip);
+                ip.mark_congested();
+                assert_eq!((ip.tos, ip.ecn()), (class | 3, ECN_CE));
+                assert_eq!(ip.checksum.raw(), checksum(&ip).raw(), "id {id}, class {class}");
+            }
+        }
+    }
+
+    /// Of a header whose other fields are 0.
+    fn checksum(ip: &Ipv4) -> Be16 {
+        Sum::default().word(u16::from_le_bytes([ip.version_ihl, ip.tos])).word(ip.id.raw()).finish()
+    }
+}

@@ -1,6 +1,6 @@
 //! IPv6 and the extension headers that are walked (RFC 8200, 4302).
 
-use super::{Be16, header};
+use super::{Be16, ECN_CE, header};
 
 header! {
     /// The fixed header. Addresses are words as loaded.
@@ -27,7 +27,22 @@ impl Ipv6 {
         // The first byte on the wire is the lowest when loaded by a little-endian host.
         self.version_class_flow >> 4 & 0xf
     }
+
+    /// The ECN field, the lower end of the traffic class.
+    #[inline(always)]
+    pub fn ecn(&self) -> u8 {
+        (self.version_class_flow >> ECN_SHIFT) as u8 & ECN_CE
+    }
+
+    /// Sets the ECN field to [`ECN_CE`]; no checksum covers it.
+    #[inline(always)]
+    pub fn mark_congested(&mut self) {
+        self.version_class_flow |= (ECN_CE as u32) << ECN_SHIFT;
+    }
 }
+
+/// Where ECN is in the first word as a little-endian host loads it: in the second byte, above the flow label.
+const ECN_SHIFT: u32 = 12;
 
 header! {
     /// How every extension header begins; none is shorter.
