@@ -9,13 +9,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
 pub const ABI_VERSION: u32 = 1;
 
-/// Entries in one half of SERVICES; a power of two, so that a position is taken by mask.
+/// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
 pub const SERVICE_POSITIONS: u32 = 32_768;
 /// VIP entries (address, port, protocol) that a configuration may have.
 pub const MAX_VIPS: u32 = 4_096;
 /// Distinct backends (address and forwarding method) that a configuration may have.
 pub const MAX_BACKENDS: u32 = 8_192;
-/// Entries in BACKENDS: a new configuration is written beside the live one.
+/// Entries in the backends' table: room for a new configuration's beside those of the live one.
 pub const BACKEND_ENTRIES: u32 = 2 * MAX_BACKENDS;
 /// Entries in VIP_COUNTS, for the same reason.
 pub const VIP_ENTRIES: u32 = 2 * MAX_VIPS;
@@ -40,7 +40,7 @@ macro_rules! abi {
     ($($name:ty = $size:literal,)*) => {
         $(
             const _: () = assert!(size_of::<$name>() == $size && $size % 8 == 0);
-            // SAFETY: integers alone, whose sizes add up to the size just asserted.
+            // SAFETY: integers and arrays of them alone, laid out by hand without padding; the size asserted is their sum.
             unsafe impl Abi for $name {}
         )*
     };
@@ -72,7 +72,7 @@ pub const NO_BACKEND: u16 = u16::MAX;
 
 const _: () = assert!(BACKEND_ENTRIES < NO_BACKEND as u32 && SERVICE_POSITIONS.is_power_of_two());
 
-/// An address as SERVICES keeps it: IPv6 as it is, IPv4 in the last word with zeros before it. The family is part
+/// An address as the services' table keeps it: IPv6 as it is, IPv4 in the last word with zeros before it. The family is part
 /// of [`Match`], so `::192.0.2.1` and `192.0.2.1` never meet.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -103,7 +103,7 @@ impl From<IpAddr> for Address {
     }
 }
 
-/// What a key of SERVICES matches besides its address: 32 bits, compared at once.
+/// What a key of the services' table matches besides its address: 32 bits, compared at once.
 ///
 /// | bits | holds |
 /// |---|---|
@@ -266,7 +266,7 @@ pub struct Backend {
     pub next_hop: NextHop,
     /// The tunnel's destination; the backend's address in any case.
     pub address: Address,
-    /// Which entry of INTERFACES the next hop lies on.
+    /// Which entry of the interfaces' table the next hop lies on.
     pub interface: u32,
     /// The largest IP packet, outer header included, that the way there takes; bytes.
     pub mtu: u16,
@@ -294,7 +294,7 @@ pub struct Interface {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
-    /// Seed of the positions in SERVICES ([`crate::hash::positions`]).
+    /// Seed of the positions in the services' table ([`crate::hash::positions`]).
     pub service_seed: u64,
     /// The key of the flow hash ([`crate::hash`]).
     pub hash_key: [u32; 12],
@@ -330,7 +330,7 @@ pub struct Active {
 
 /// The one value of LIVE: everything that packets are judged by but rings. One lookup finds it, the rest is arithmetic.
 ///
-/// SERVICES and SETTINGS have two halves, of which ACTIVE names the live one.
+/// Settings and services have two halves, of which `active` names the live one.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Live {
@@ -455,9 +455,9 @@ pub struct Explanation {
     pub vip: u32,
     /// The slot in the ring, or `u32::MAX`.
     pub slot: u32,
-    /// Which entry of BACKENDS, or `u32::MAX`.
+    /// Which entry of the backends' table, or `u32::MAX`.
     pub backend: u32,
-    /// The half of SERVICES that answered.
+    /// The half of the services' table that answered.
     pub half: u32,
     /// The flow's hash.
     pub hash: u32,

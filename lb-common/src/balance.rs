@@ -29,7 +29,7 @@ pub const NONE: u32 = u32::MAX;
 pub struct Outcome {
     /// The one verdict.
     pub verdict: Verdict,
-    /// The half of SERVICES that was live.
+    /// The half of the services' table that was live.
     pub half: u32,
     /// Which entry of VIP_COUNTS, or [`NONE`].
     pub vip: u32,
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub hash: u32,
     /// The slot in the service's ring, or [`NONE`].
     pub slot: u32,
-    /// Which entry of BACKENDS, or [`NONE`].
+    /// Which entry of the backends' table, or [`NONE`].
     pub backend: u32,
     /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`NONE`].
     pub syn: u32,
@@ -355,7 +355,7 @@ impl<'a, T: Tables> Path<'a, T> {
         self.find(destination, Match::all_ports(F::VERSION, protocol)).ok_or(Verdict::NotAService)
     }
 
-    /// The entry of SERVICES for a key: it stands in one of two positions.
+    /// The entry of the services' table for a key: it stands in one of two positions.
     #[inline(always)]
     pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
         let seed = self.settings.service_seed;

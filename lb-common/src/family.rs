@@ -7,7 +7,7 @@ pub trait Family: Copy + PartialEq {
     /// 4 or 6.
     const VERSION: u32;
 
-    /// Whether SERVICES keeps this address so; the family is compared elsewhere.
+    /// Whether the services' table keeps this address so; the family is compared elsewhere.
     fn is(self, address: &Address) -> bool;
 
     /// The address as one word for [`hash::positions`].

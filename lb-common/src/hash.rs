@@ -1,4 +1,4 @@
-//! Every hash of Weir, all of it arithmetic: where a key of SERVICES lies, which slot a flow takes, and the mixer
+//! Every hash of Weir, all of it arithmetic: where a key of the services' table lies, which slot a flow takes, and the mixer
 //! that rings are built with. The kernel and the host run the same lines; tests pin their values, because siblings
 //! on different versions must agree.
 //!
@@ -31,7 +31,7 @@ pub fn fold6(words: [u32; 4], seed: u64) -> u64 {
     (mixed ^ mixed >> 32 ^ join(words[3], words[2])).wrapping_mul(ROOT_11)
 }
 
-/// The two positions in SERVICES where a key may lie.
+/// The two positions in the services' table where a key may lie.
 ///
 /// Two IPv4 keys never share the hash that both are cut from. The keys come from the configuration, not from the
 /// network, so nothing here is secret. Seeds should differ in many bits, as those that `place` tries do.

@@ -1,4 +1,4 @@
-//! Places the keys of SERVICES: each into one of its two positions, so that two probes find it or show that it is
+//! Places the keys of the services' table: each into one of its two positions, so that two probes find it or show that it is
 //! not there.
 //!
 //! Any order of the same keys gives the same placement, so siblings agree.

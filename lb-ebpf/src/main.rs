@@ -95,7 +95,10 @@ fn write(context: &XdpContext, verdict: u32, vip: u32, seen: u64) {
     if verdict == Verdict::NoHeadroom as u32 {
         warn!(context, "no_headroom: the driver left no room for the outer header, {} packets", seen);
     } else {
-        warn!(context, "no_backend: vip {} has no backend, {} packets", vip, seen);
+        warn!(
+            context,
+            "no_backend: VIP number {} (weir -o json ls) has no backend, {} packets dropped so far", vip, seen
+        );
     }
 }
 

@@ -35,7 +35,7 @@ static BACKEND_COUNTS: PerCpuArray<BackendCounts, { BACKEND_ENTRIES as usize }> 
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
 
-/// Which entry of INTERFACES this copy of the program is attached to; set by the loader.
+/// Which entry of the interfaces' table this copy of the program is attached to; set by the loader.
 #[unsafe(no_mangle)]
 static INTERFACE: Global<u32> = Global::new(0);
 

@@ -273,11 +273,11 @@ struct NextHops {
     /// Which attached interface an index of the kernel's stands for; a VLAN on one stands for that one, because the
     /// program keeps the tags that packets came with.
     interfaces: BTreeMap<u32, u32>,
-    /// Numbers in BACKENDS by address, and whether packets are to reach it by their MAC alone.
+    /// Numbers in the backends' table by address, and whether packets are to reach it by their MAC alone.
     ids: BTreeMap<IpAddr, Vec<(u16, bool)>>,
 }
 
-/// What BACKENDS says of a way: next hop, interface's number, MTU.
+/// What the backends' table says of a way: next hop, interface's number, MTU.
 type Way = (abi::NextHop, u32, u16);
 
 const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);

@@ -20,13 +20,13 @@ use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Syn, Vip};
 pub struct Tables {
     /// What holds for all packets.
     pub settings: Settings,
-    /// Entries of SERVICES; `ring` is an index into `rings` until they have a place.
+    /// Entries of the services' table; `ring` is an index into `rings` until they have a place.
     pub services: Vec<Service>,
     /// Where each entry stands in its half.
     pub positions: Vec<u32>,
     /// Distinct rings: services with equal backends share one.
     pub rings: Vec<Vec<Slot>>,
-    /// Entries of BACKENDS by id, next hops not yet known.
+    /// Entries of the backends' table by id, next hops not yet known.
     pub backends: Vec<abi::Backend>,
     /// The address of each backend, by id.
     pub addresses: Vec<IpAddr>,
@@ -98,7 +98,7 @@ pub struct DescribedBackend {
     pub address: IpAddr,
     /// Its weight; 0 is drained.
     pub weight: u16,
-    /// Which entry of BACKENDS.
+    /// Which entry of the backends' table.
     pub id: u16,
     /// Slots that it owns in the service's ring.
     pub owned: u32,

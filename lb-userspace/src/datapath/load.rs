@@ -23,7 +23,7 @@ use crate::{links::Mode, plan::Tables};
 pub struct Attachment {
     /// The interface's name.
     pub name: String,
-    /// Its entry in INTERFACES.
+    /// Its entry in the interfaces' table.
     pub entry: Interface,
     /// What is attached to it now.
     pub xdp: Option<crate::links::Xdp>,
