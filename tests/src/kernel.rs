@@ -8,7 +8,7 @@ use lb_common::{
 };
 use lb_userspace::datapath::{
     Attachment, Loaded, Pins, load,
-    requirements::{self, Kernel as Version},
+    requirements::{self, FRAGS_KERNEL, Kernel as Version},
 };
 
 use crate::{
@@ -66,6 +66,9 @@ impl Kernel {
 
     /// What the running kernel's test run lacks for a case, if something.
     pub fn lacks(&self, case: &Case) -> Option<&'static str> {
+        if case.frame.len() > FIRST_BUFFER && self.version < FRAGS_KERNEL {
+            return Some("knows no frames in several buffers");
+        }
         if case.headroom.is_some() && self.version < LITTLE_ROOM_KERNEL {
             return Some("leaves every frame room");
         }
