@@ -59,6 +59,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
+    /// Build, then measure what a packet costs (as root, through sudo where needed)
+    Bench {
+        /// What the bench gets, exactly as given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
     /// Check formatting, clippy's lints, the documentation and the licences of dependencies
     Lint,
     /// Remove the namespaces and pins that dead test runs left (`test` does so itself)
@@ -93,6 +99,7 @@ fn perform(task: Task) -> Result<()> {
             command::exec(as_root(weir)?.arg("demo").args(arguments))
         }
         Task::Test { arguments } => test::run(&arguments),
+        Task::Bench { arguments } => command::exec(as_root(userspace::bench()?)?.args(arguments)),
         Task::Lint => lint::run(),
         Task::Sweep => sweep::run(),
     }

@@ -1,4 +1,4 @@
-//! Building the binary `weir`, with the programs for the kernel inside.
+//! Building the binary `weir`, with the programs for the kernel inside, and the bench.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -10,18 +10,27 @@ use crate::{
     toolchain::cargo,
 };
 
-/// Builds it and says where it is.
+/// Builds `weir` and says where it is.
 pub fn build(release: bool) -> Result<PathBuf> {
+    binary("weir", release)
+}
+
+/// Builds the bench and says where it is. What it measures runs in the kernel: optimising the bench changes nothing.
+pub fn bench() -> Result<PathBuf> {
+    binary("bench", false)
+}
+
+fn binary(name: &str, release: bool) -> Result<PathBuf> {
     bpf::build()?;
-    // Not `--package lb-userspace`: with all default members selected, as `cargo test` selects them, dependencies
-    // get the same features and nothing is built twice.
+    // Not `--package`: with all default members selected, as `cargo test` selects them, dependencies get the same
+    // features and nothing is built twice.
     let mut command = Command::new(cargo());
-    command.current_dir(workspace()).args(["build", "--bin", "weir"]);
+    command.current_dir(workspace()).args(["build", "--bin", name]);
     if release {
         command.arg("--release");
     }
     run(&mut command)?;
-    Ok(target_directory()?.join(if release { "release" } else { "debug" }).join("weir"))
+    Ok(target_directory()?.join(if release { "release" } else { "debug" }).join(name))
 }
 
 /// Where cargo puts what it builds; it put us there too, as debug/xtask.
