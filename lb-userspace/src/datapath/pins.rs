@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Where pins live unless told otherwise.
@@ -86,7 +86,7 @@ impl Pins {
                 "{}: not on a BPF file system: choose a place below {BPFFS}, or mount one (mount -t bpf bpf DIRECTORY)",
                 root.display()
             );
-            mount(Path::new(BPFFS))?;
+            mount_once(Path::new(BPFFS))?;
         }
         for directory in [root.clone(), self.links()] {
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -181,6 +181,14 @@ fn remove(directory: &Path) -> Result<()> {
 
 fn is_bpffs(path: &Path) -> bool {
     nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type().0 == BPFFS_MAGIC)
+}
+
+/// Mounts unless somebody has: of two that start at once, one mounts, or the pins of the other would vanish below.
+fn mount_once(directory: &Path) -> Result<()> {
+    let place = fs::File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+    let _lock = Flock::lock(place, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| anyhow!("cannot lock {}: {errno}", directory.display()))?;
+    if is_bpffs(directory) { Ok(()) } else { mount(directory) }
 }
 
 fn mount(directory: &Path) -> Result<()> {
