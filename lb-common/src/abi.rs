@@ -61,6 +61,7 @@ abi! {
     Page = 4096,
     Served = 24,
     BenchTraffic = 168,
+    BenchTurn = 24,
     Half = 1_052_768,
     Live = 2_630_152,
     u64 = 8,
@@ -457,8 +458,14 @@ pub const SERVED_ENTRIES: u32 = 8_192;
 /// Length of the frames that the bench generates, bytes.
 pub const BENCH_FRAME: usize = 128;
 
-/// What the bench generates: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte words in network byte
-/// order, of which a flow's or VIP's number is added to the last.
+/// Programs that the bench runs in turns.
+pub const BENCH_PROGRAMS: u32 = 3;
+
+/// Segments of a bench's run that are timed.
+pub const BENCH_SEGMENTS: u32 = 4_096;
+
+/// What the bench generates for one of its programs: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte
+/// words in network byte order, to the last of which a flow's or VIP's number is added.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BenchTraffic {
@@ -466,8 +473,10 @@ pub struct BenchTraffic {
     pub generated: u64,
     /// The frame.
     pub frame: [u64; BENCH_FRAME / 8],
-    /// Number of flows less one: a power of two.
-    pub flow_mask: u32,
+    /// Number of flows, at most 2^24.
+    pub flows: u32,
+    /// How many of them have been visited in this pass over all.
+    pub visited: u32,
     /// Number of VIPs less one: a power of two.
     pub vip_mask: u32,
     /// Where the (last word of the) source stands.
@@ -479,7 +488,23 @@ pub struct BenchTraffic {
     /// The first VIP.
     pub destination: u32,
     /// Always 0.
-    pub reserved: u64,
+    pub reserved: u32,
+}
+
+/// Whose turn it is in the bench: each program gets a segment of packets, then the next one.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BenchTurn {
+    /// The program.
+    pub program: u32,
+    /// Packets left in its segment.
+    pub left: u32,
+    /// Packets in a segment.
+    pub segment: u32,
+    /// Segments timed so far.
+    pub timed: u32,
+    /// When this one began, ns.
+    pub since: u64,
 }
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.
