@@ -457,7 +457,7 @@ impl<'a, T: Tables> Path<'a, T> {
     /// The backend that owns the flow's slot.
     #[inline(always)]
     pub(crate) fn choose(&self, service: &Service, outcome: &mut Outcome) -> Result<&'a Backend, Verdict> {
-        let slot = outcome.hash & service.ring_mask;
+        let slot = outcome.hash & service.ring_mask();
         outcome.slot = slot;
         let index = service.ring + slot;
         let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
