@@ -114,7 +114,7 @@ impl HostTables {
         for (service, position) in tables.services.iter().zip(&tables.positions) {
             live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
         }
-        live.halves[0].vips.copy_from_slice(&tables.vip_bits());
+        live.halves[0].vips.copy_from_slice(&tables.vip_places());
         HostTables { live, slots }
     }
 }
@@ -169,12 +169,19 @@ impl Host {
         self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
     }
 
+    /// Whether a frame is one of those that the plain path decides.
+    pub fn is_plain(&self, frame: &[u8]) -> bool {
+        plain(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER), &self.tables, &Keep).is_some()
+    }
+
     /// Runs a frame where it lies.
     pub fn run_on(&self, frame: &mut Frame) -> (Outcome, Seen) {
         let (before, mut copy) = (frame.bytes(), frame.clone());
         let outcome = balance(frame, &self.tables);
         match plain(&mut copy, &self.tables, &Keep) {
-            Some(plain) => assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise"),
+            Some(plain) => {
+                assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise")
+            }
             None => assert_eq!(copy.bytes(), before, "the plain path changed a packet that is not plain"),
         }
         let (vip, backend) = chosen(&self.world, outcome.vip, outcome.backend);
