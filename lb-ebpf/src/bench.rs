@@ -71,7 +71,7 @@ fn generate(context: XdpContext) -> u32 {
     if turn.left == 0 {
         next(turn);
     }
-    turn.left -= 1;
+    turn.left = turn.left.wrapping_sub(1);
     let Some(traffic) = TRAFFIC.get_ptr_mut(turn.program) else { return XDP_ABORTED };
     // SAFETY: as above.
     let traffic = unsafe { &mut *traffic };
