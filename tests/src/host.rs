@@ -4,6 +4,7 @@ use lb_common::{
     abi::{Live, NO_BACKEND, Service, Slot, SlotPair},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
+    plain::{End, plain},
     wire::Header,
 };
 
@@ -107,12 +108,13 @@ impl HostTables {
         }
         // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
         let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
-        live.settings[0] = tables.settings;
+        live.halves[0].settings = tables.settings;
         live.interfaces[..world.interfaces.len()].copy_from_slice(&world.interfaces);
         live.backends[..tables.backends.len()].copy_from_slice(&tables.backends);
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            live.services[0][*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
+            live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
         }
+        live.halves[0].vips.copy_from_slice(&tables.vip_bits());
         HostTables { live, slots }
     }
 }
@@ -128,6 +130,17 @@ impl Tables for HostTables {
 
     fn slots(&self, index: u32) -> Option<SlotPair> {
         self.slots.get(index as usize).copied()
+    }
+}
+
+/// Keeps an outcome as it is.
+struct Keep;
+
+impl End for Keep {
+    type Action = Outcome;
+
+    fn end(&self, outcome: &Outcome) -> Outcome {
+        *outcome
     }
 }
 
@@ -158,7 +171,12 @@ impl Host {
 
     /// Runs a frame where it lies.
     pub fn run_on(&self, frame: &mut Frame) -> (Outcome, Seen) {
+        let (before, mut copy) = (frame.bytes(), frame.clone());
         let outcome = balance(frame, &self.tables);
+        match plain(&mut copy, &self.tables, &Keep) {
+            Some(plain) => assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise"),
+            None => assert_eq!(copy.bytes(), before, "the plain path changed a packet that is not plain"),
+        }
         let (vip, backend) = chosen(&self.world, outcome.vip, outcome.backend);
         (outcome, Seen { verdict: outcome.verdict, vip, backend, hash: outcome.hash, frame: frame.bytes() })
     }
