@@ -520,7 +520,7 @@ pub struct BenchTraffic {
 
 /// Whose turn it is in the bench: each program gets a segment of packets, then the next one.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BenchTurn {
     /// The program.
     pub program: u32,
