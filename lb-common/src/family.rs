@@ -90,7 +90,9 @@ impl Family for [u32; 4] {
 
     #[inline(always)]
     fn begins(self, address: &Address) -> bool {
-        address.0[..3] == self[..3]
+        // Compared as slices, they would be compared by a function.
+        let [first, second, third, _] = address.0;
+        (first ^ self[0]) | (second ^ self[1]) | (third ^ self[2]) == 0
     }
 
     #[inline(always)]
