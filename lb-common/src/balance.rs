@@ -9,7 +9,7 @@ use crate::{
     },
     family::Family,
     filter::{self, Syn},
-    hash, neighbour,
+    hash, icmp, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
@@ -89,17 +89,17 @@ pub(crate) struct Path<'a, T> {
 }
 
 /// What the rest of the path needs of the network header.
-struct Network<F> {
+pub(crate) struct Network<F> {
     source: F,
-    destination: F,
+    pub(crate) destination: F,
     protocol: u8,
     ttl: u8,
     /// Where the network header begins.
-    l3: usize,
+    pub(crate) l3: usize,
     /// Where the transport header begins.
-    l4: usize,
+    pub(crate) l4: usize,
     /// Where the packet ends, by its own length and not the frame's.
-    end: usize,
+    pub(crate) end: usize,
     inner: Inner,
 }
 
@@ -128,7 +128,7 @@ enum Shape {
 }
 
 /// Why a packet's way ends early.
-enum End {
+pub(crate) enum End {
     /// With this verdict.
     With(Verdict),
     /// With this one if the destination is a VIP: the ports cannot be read.
@@ -291,10 +291,13 @@ impl<'a, T: Tables> Path<'a, T> {
     #[inline(always)]
     fn whole<P: Packet, F: Family>(
         &self,
-        packet: &P,
+        packet: &mut P,
         network: &Network<F>,
         outcome: &mut Outcome,
     ) -> Step<(&'a Service, u32)> {
+        if network.protocol == F::PROTOCOL {
+            return Err(icmp::icmp(packet, self, network));
+        }
         if !is_balanced(network.protocol) {
             return Err(End::Fault(Verdict::OtherProtocol));
         }
@@ -400,7 +403,7 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
+    pub(crate) fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
         if network.source.is_martian() || network.source == network.destination {
             return Err(Verdict::Martian);
         }

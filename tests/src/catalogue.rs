@@ -100,7 +100,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ),
     ("22", "the table that lets fragments of TCP follow their connection: all of them are dropped as fragment"),
     ("35", "the same tables for IPv6"),
-    ("60", "answers to echo requests: they are passed as other_protocol"),
     ("61", "the way of an ICMP error to the backend of the flow it quotes: it is passed as other_protocol"),
     ("62", "the same"),
     ("63", "the same, so that nothing quoted is read"),

@@ -14,6 +14,23 @@ header! {
     }
 }
 
+impl Icmp {
+    /// Kind and code as the checksum sums them.
+    #[inline(always)]
+    pub fn first_word(&self) -> u16 {
+        u16::from_le_bytes([self.kind, self.code])
+    }
+}
+
+/// IPv4: asks for its data back.
+pub const ECHO_REQUEST: u8 = 8;
+/// IPv4: gives them.
+pub const ECHO_REPLY: u8 = 0;
+/// IPv6: asks for its data back.
+pub const ECHO_REQUEST_V6: u8 = 128;
+/// IPv6: gives them.
+pub const ECHO_REPLY_V6: u8 = 129;
+
 header! {
     /// A neighbour solicitation or advertisement without its options.
     Neighbour, 24 {

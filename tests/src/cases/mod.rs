@@ -4,6 +4,7 @@
 //! Rule 0: only a VIP's packets are ever judged, dropped or changed. What is passed or dropped leaves as it came.
 
 mod ethernet;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod neighbour;
@@ -72,6 +73,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("IPv6", ipv6::cases()),
         ("TCP", tcp::cases()),
         ("UDP", udp::cases()),
+        ("ICMP and ICMPv6", icmp::cases()),
         ("Backends, tunnels and size", tunnel::cases()),
     ]
 }
