@@ -35,6 +35,11 @@ pub const CLIENT: &str = "198.51.100.7:40000";
 /// The same, IPv6.
 pub const CLIENT_V6: &str = "[2001:db8:c::7]:40000";
 
+/// A router between the client and the balancer.
+pub const ON_THE_WAY: &str = "203.0.113.9";
+/// The same, IPv6.
+pub const ON_THE_WAY_V6: &str = "2001:db8:f::9";
+
 /// A tag of 802.1Q: its own EtherType, then priority and VLAN.
 pub type Tag = (u16, u16);
 /// VLAN 100.
@@ -121,6 +126,12 @@ pub fn icmp(vip: &str, kind: [u8; 2], word: [u8; 4], rest: &[u8]) -> Packet {
 pub fn echo(vip: &str, number: [u8; 4], data: &[u8]) -> Packet {
     let kind = if ends(vip).1.is_ipv4() { 8 } else { 128 };
     icmp(vip, [kind, 0], number, data)
+}
+
+/// An ICMP error from a router about what a VIP sent: kind and code, the 4 bytes behind the checksum, and what is quoted.
+pub fn error(vip: &str, kind: [u8; 2], word: [u8; 4], quoted: &[u8]) -> Packet {
+    let router = if ends(vip).1.is_ipv4() { ON_THE_WAY } else { ON_THE_WAY_V6 };
+    icmp(vip, kind, word, quoted).source(router)
 }
 
 /// A packet of any protocol to a VIP's address.
@@ -271,6 +282,27 @@ impl Packet {
         }
         fragment.transport = Transport::Other;
         fragment.data(&whole[from..to])
+    }
+
+    /// The same the other way: what the VIP sends to this client.
+    pub fn reversed(mut self) -> Self {
+        match &mut self.network {
+            Network::V4(ip) => (ip.source, ip.destination) = (ip.destination, ip.source),
+            Network::V6(ip, _) => (ip.source, ip.destination) = (ip.destination, ip.source),
+        }
+        match &mut self.transport {
+            Transport::Tcp(tcp) => {
+                (tcp.source_port, tcp.destination_port) = (tcp.destination_port, tcp.source_port);
+            }
+            Transport::Udp { source, destination } => (*source, *destination) = (*destination, *source),
+            Transport::Icmp(..) | Transport::Other => {}
+        }
+        self
+    }
+
+    /// The IP packet alone.
+    pub fn packet(&self) -> Vec<u8> {
+        self.frame()[L3 + 4 * self.tags.len()..].to_vec()
     }
 
     /// What answers an echo request: everything in it, back to whoever sent it.
