@@ -117,9 +117,9 @@ fn perform(task: Task) -> Result<()> {
         Task::Deb { test } => {
             let package = deb::build()?;
             eprintln!("built {}", relative(&package));
-            if test { trial::run(&package) } else { Ok(()) }
+            if test { trial::run_on(&package) } else { Ok(()) }
         }
-        Task::Trial { package } => trial::run(&package),
+        Task::Trial { package } => trial::run_on(&package),
         Task::Lint => lint::run(),
         Task::Sweep => sweep::run(),
     }
