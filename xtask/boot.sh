@@ -18,13 +18,17 @@ mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
-for device in null zero full random urandom; do
+for device in null zero full random urandom tty; do
     touch "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+mount -t tmpfs tmpfs "$root/dev/shm"
+ln -s pts/ptmx "$root/dev/ptmx"
 
 cd "$root"
 pivot_root . mnt
 umount -l /mnt
 exec env -i container=weir NOTIFY_SOCKET=/booted PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --log-target=null --unit=basic.target
+    /lib/systemd/systemd --log-target=journal --unit=basic.target

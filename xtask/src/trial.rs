@@ -46,10 +46,14 @@ pub fn run_on(package: &Path) -> Result<()> {
     debian.output(&["apt-get", "install", "--yes", "--no-install-recommends", "systemd"])?;
     debian.output(&["apt-get", "install", "--yes", PACKAGE])?;
     let booted = debian.boot()?;
-    hardened(&booted)?;
-    served(&booted)?;
-    survived(&booted)?;
-    upgraded_and_purged(&booted)?;
+    let tried = hardened(&booted)
+        .and_then(|()| served(&booted))
+        .and_then(|()| survived(&booted))
+        .and_then(|()| upgraded_and_purged(&booted));
+    if tried.is_err() {
+        eprintln!("{}", booted.output(&["journalctl", "--quiet", "--no-pager", "--unit=weir"]).unwrap_or_default());
+    }
+    tried?;
     step("all is well");
     Ok(())
 }
@@ -130,7 +134,7 @@ fn survived(booted: &Booted) -> Result<()> {
         })?;
     }
     let logged = booted.output(&["journalctl", "--quiet", "--unit=weir", "--output=cat"])?;
-    ensure!(logged.contains("Watchdog timeout") || logged.contains("watchdog"), "no word of the watchdog: {logged}");
+    ensure!(logged.contains("Watchdog timeout"), "no word of the watchdog: {logged}");
     step("stopping the service");
     booted.output(&["systemctl", "stop", "weir"])?;
     ensure!(booted.is_attached()?, "stopping the service ended the forwarding");
@@ -209,12 +213,14 @@ impl Debian {
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child", "sh"])
             .arg(workspace().join("xtask/boot.sh"))
             .arg(&self.root)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(self.path("/boot.log"))?);
         let unshare = command.spawn().with_context(|| format!("`{}` did not start", command::quote(&command)))?;
         let mut guard = Booted { unshare, init: 0 };
         let mut message = [0; 4096];
         loop {
-            let length = booted.recv(&mut message).context("systemd does not say that it is up")?;
+            let said = || fs::read_to_string(self.path("/boot.log")).unwrap_or_default();
+            let length = booted.recv(&mut message).with_context(|| format!("systemd is not up: {}", said()))?;
             if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
                 break;
             }
