@@ -14,7 +14,7 @@ use crate::abi::{NO_BACKEND, Slot};
 use crate::hash::{STEP, mix};
 
 /// A backend as a ring sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Member {
     /// What stands in the slots; not [`NO_BACKEND`]. It has no say in who gets which.
     pub id: u16,
@@ -71,6 +71,21 @@ impl Ring {
         &self.slots
     }
 
+    /// The slots alone, where nothing is to be changed any more.
+    pub fn into_slots(self) -> Vec<Slot> {
+        self.slots
+    }
+
+    /// How many slots each backend owns, by id; those that own none are among them.
+    pub fn shares(&self) -> Vec<(u16, u32)> {
+        let most = self.racers.last().map_or(0, |racer| racer.id as usize + 1);
+        let mut owned = vec![0; most];
+        for slot in self.slots.iter().filter(|slot| slot.first != NO_BACKEND) {
+            owned[slot.first as usize] += 1;
+        }
+        self.racers.iter().map(|racer| (racer.id, owned[racer.id as usize])).collect()
+    }
+
     /// How many slots a backend owns.
     pub fn owned(&self, id: u16) -> usize {
         self.slots.iter().filter(|slot| slot.first == id).count()
@@ -105,6 +120,23 @@ impl Ring {
             race(&self.racers[at], &self.racers, 0, &mut self.slots, &mut self.scores);
         }
         true
+    }
+
+    /// Makes these its members, sorted by id, by as many changes as that takes.
+    pub fn become_of(&mut self, members: &[Member]) {
+        let known = |racer: &Racer| members.binary_search_by_key(&racer.id, |member| member.id).ok();
+        let gone: Vec<u16> = self.racers.iter().filter(|racer| known(racer).is_none()).map(|racer| racer.id).collect();
+        for id in gone {
+            self.remove(id);
+        }
+        for member in members {
+            match self.find(member.id) {
+                Ok(at) if self.racers[at].identity == member.identity => {
+                    self.reweight(member.id, member.weight);
+                }
+                _ => self.add(*member),
+            }
+        }
     }
 
     fn find(&self, id: u16) -> Result<usize, usize> {

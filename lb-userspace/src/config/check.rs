@@ -29,7 +29,8 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let drafts = services(&mut faults, root.service, &default_slots);
     let vips = distinct_vips(&mut faults, &drafts);
-    limits(&mut faults, &vips, &drafts);
+    let ring_slots = limits(&mut faults, &vips, &drafts);
+    let arena = arena(&mut faults, root.arena.as_ref(), ring_slots);
 
     let mut errors = faults.errors;
     if !errors.is_empty() {
@@ -46,6 +47,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
         macs: sorted(&macs),
         bad_flags,
         tunnel_source,
+        arena,
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
         spans: Spans { source: Arc::clone(source), interfaces, vips },
@@ -352,8 +354,8 @@ fn distinct_vips(faults: &mut Faults, drafts: &[Draft]) -> Vec<Spanned<Vip>> {
     vips
 }
 
-/// What the tables in the kernel hold.
-fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) {
+/// What the tables in the kernel hold. Returns the slots of all rings.
+fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) -> u64 {
     if let Some(vip) = vips.get(abi::MAX_VIPS as usize) {
         let message = format!("{} VIP entries, at most {} are possible", vips.len(), abi::MAX_VIPS);
         faults.add(vip.span(), message, "use all ports of an address, \"192.0.2.10:*\", or a second instance");
@@ -384,6 +386,25 @@ fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) {
         let message = format!("{} distinct backends, at most {} are possible", backends.len(), abi::MAX_BACKENDS);
         faults.add(span, message, "spread the services over several instances");
     }
+    ring_slots
+}
+
+/// Room for all rings: twice what they take, because a change is written beside what it replaces.
+fn arena(faults: &mut Faults, number: Option<&Spanned<Number>>, ring_slots: u64) -> Option<u32> {
+    let (span, value) = (number?.span(), number?.get_ref().0);
+    let (fewest, most) = (2 * ring_slots, i64::from(abi::MAX_ARENA_SLOTS));
+    let (reason, help) = match u32::try_from(value) {
+        Ok(value) if u64::from(value) < fewest => {
+            let reason = format!("too few: the rings take {ring_slots} slots, and a change is written beside them");
+            (reason, format!("write {fewest} or more"))
+        }
+        Ok(value) if value % 2 != 0 => ("not even".to_owned(), format!("write {}", value - 1)),
+        Ok(value) if i64::from(value) <= most => return Some(value),
+        _ if value < 0 => ("too few".to_owned(), format!("write {fewest} or more")),
+        _ => ("too many".to_owned(), format!("write {most}, the most")),
+    };
+    faults.add(span.clone(), format!("arena {}: {reason}", faults.source.slice(&span)), help);
+    None
 }
 
 /// Blames the service whose ring is the first that does not fit. Half of the arena is for the generation to come.

@@ -94,6 +94,8 @@ pub struct Config {
     pub bad_flags: BadFlags,
     /// Where the sources of outer headers come from.
     pub tunnel_source: TunnelSource,
+    /// Slots that the arena of all rings has, where the file says it: even, at least twice those of all rings.
+    pub arena: Option<u32>,
     /// By name; at least one.
     pub services: BTreeMap<String, Service>,
     /// What is allowed and probably not meant, in file order.
@@ -115,12 +117,14 @@ impl Config {
     /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
     /// changes every fingerprint.
     fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
-        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, services, warnings: _, spans: _ } =
-            self;
+        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, arena, services, .. } = self;
         writeln!(to, "weir 1\ninterface {}\nhash_key {:02x?}", interfaces.join(" "), hash_key.bytes)?;
         writeln!(to, "announce {announce}\nmacs {macs:02x?}\nbad_flags {bad_flags}")?;
         for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
             writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
+        }
+        if let Some(arena) = arena {
+            writeln!(to, "arena {arena}")?;
         }
         for Service { name, vips, backends, forward, hash, syn, slots } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;

@@ -19,6 +19,7 @@ pub fn read(source: &Arc<Source>) -> Result<Root, Diagnostic> {
 pub const TOP_KEYS: &[(&str, &str)] = &[
     ("interface", r#"interface = "eth0", or interface = ["eth0", "eth1"]"#),
     ("slots", "slots = 65536"),
+    ("arena", "arena = 4194304"),
     ("hash_key", r#"hash_key = "...", 32 hex digits as `openssl rand -hex 16` prints them"#),
     ("announce", r#"announce = "arp""#),
     ("macs", r#"macs = ["00:00:5e:00:01:0a"]"#),
@@ -46,6 +47,7 @@ const TABLE_OF_A_SERVICE: &str = "the table of a service";
 pub struct Root {
     pub interface: Option<Strings>,
     pub slots: Option<Spanned<Number>>,
+    pub arena: Option<Spanned<Number>>,
     pub hash_key: Option<Spanned<String>>,
     pub announce: Option<Spanned<String>>,
     pub macs: Option<Strings>,

@@ -109,6 +109,17 @@ proptest! {
     }
 
     #[test]
+    fn becoming_leads_where_a_full_build_does(old in members(16), new in members(16), offset in 0..3u16) {
+        // With an offset, an id stands for another backend.
+        let new: Vec<_> = new.into_iter().map(|member| Member { id: member.id + offset, ..member }).collect();
+        let mut ring = Ring::build(512, &old);
+        ring.become_of(&new);
+        prop_assert!(ring == Ring::build(512, &new));
+        let shares: Vec<_> = new.iter().map(|member| (member.id, ring.owned(member.id) as u32)).collect();
+        prop_assert_eq!(ring.shares(), shares);
+    }
+
+    #[test]
     fn removal_moves_its_own_slots_to_their_seconds((members, gone) in members_and_one(24)) {
         let before = Ring::build(2048, &members);
         let mut after = before.clone();
