@@ -217,9 +217,10 @@ fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
     Ok(attached)
 }
 
-fn node_addresses(attached: &[Link]) -> NodeAddresses {
+/// The addresses that tunnels from these interfaces have for their source.
+pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeAddresses {
     let mut node = NodeAddresses::default();
-    for address in attached.iter().flat_map(|link| &link.addresses) {
+    for address in attached.into_iter().flat_map(|link| &link.addresses) {
         match address {
             IpAddr::V4(address) => node.v4 = node.v4.or(Some(*address)),
             IpAddr::V6(address) if address.is_unicast_link_local() => {}

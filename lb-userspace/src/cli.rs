@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Forwards every packet for a VIP to a backend chosen by consistent hash, by direct server return, without a connection
 /// table.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage, 3 invalid configuration.
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 invalid configuration, 4 plan has changes.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100)]
 pub struct Cli {
@@ -48,6 +48,17 @@ pub enum Command {
     Check {
         /// The configuration
         file: PathBuf,
+    },
+    /// Show what a configuration would change, to the slot; changes nothing
+    ///
+    /// Exit code 4 if anything would change, 0 if nothing would.
+    Plan {
+        /// The configuration
+        #[arg(default_value = "/etc/weir/weir.toml")]
+        file: PathBuf,
+        /// Compare with this configuration instead of what runs
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
     },
     /// Show whether all is well: attachment, mode, agent, what is unresolved
     Status,

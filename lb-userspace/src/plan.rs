@@ -3,6 +3,7 @@
 
 mod allocation;
 mod description;
+pub mod diff;
 mod rings;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,8 @@ pub struct Tables {
     pub backends: Vec<PlannedBackend>,
     /// VIP entries whose ids stood for nothing before: their counters begin at 0.
     pub fresh_vips: Vec<u16>,
+    /// Slots that the arena should have, where the configuration says it; `weir run` makes an arena, a reload does not.
+    pub arena: Option<u32>,
     /// All of it in words.
     pub description: Description,
     /// What numbers and places these tables use.
@@ -140,6 +143,7 @@ pub fn plan_next(
         rings,
         backends,
         fresh_vips: fresh.filter_map(|vip| allocation.vip(vip)).collect(),
+        arena: config.arena,
         description: Description {
             weir: env!("CARGO_PKG_VERSION").into(),
             configuration: format!("{:016x}", config.fingerprint()),

@@ -1,5 +1,7 @@
 //! Text and JSON of the reading verbs. Reads nothing itself.
 
+pub mod changes;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lb_common::{abi::NextHop, verdict::Stripping};
 use serde::Serialize;

@@ -33,7 +33,7 @@ pub use self::{
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
-use crate::plan::{Description, Tables};
+use crate::plan::{DescribedService, Description, Tables};
 
 /// The tables of a running instance.
 pub struct Datapath {
@@ -204,6 +204,17 @@ impl Datapath {
         })?;
         let index = service.ring + (slot & service.ring_mask);
         Some(ring::slot(self.rings.get(index / 2), index))
+    }
+
+    /// The ring of a service of the live tables.
+    pub fn ring(&self, service: &DescribedService) -> Vec<Slot> {
+        let end = service.ring.saturating_add(service.slots).min(self.arena());
+        (service.ring..end).map(|index| ring::slot(self.rings.get(index / 2), index)).collect()
+    }
+
+    /// Slots in the arena of all rings.
+    pub fn arena(&self) -> u32 {
+        2 * self.rings.entries()
     }
 
     /// An entry of the backends' table.

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// Services that a case has: VIPs by number, backends by number with weights, tunnels or not.
-type Model = BTreeMap<u8, (BTreeSet<u8>, BTreeMap<u8, u16>, bool, bool)>;
+pub(super) type Model = BTreeMap<u8, (BTreeSet<u8>, BTreeMap<u8, u16>, bool, bool)>;
 
-fn model() -> impl Strategy<Value = Model> {
+pub(super) fn model() -> impl Strategy<Value = Model> {
     let vips = prop::collection::btree_set(0..4u8, 1..3);
     let backends = prop::collection::btree_map(0..8u8, prop_oneof![3 => Just(1), 1 => 0..=3u16], 1..6);
     prop::collection::btree_map(0..5u8, (vips, backends, any::<bool>(), any::<bool>()), 1..5)
