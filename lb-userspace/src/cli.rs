@@ -59,6 +59,10 @@ pub enum Command {
         /// Compare with this configuration instead of what runs
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
+        /// Where overrides are kept; they count with what runs, not with --from
+        #[arg(long, value_name = "DIR", env = "WEIR_STATE", default_value = crate::overrides::file::DEFAULT_DIRECTORY,
+              conflicts_with = "from")]
+        state: PathBuf,
     },
     /// Show whether all is well: attachment, mode, agent, what is unresolved
     Status,

@@ -1,6 +1,6 @@
 //! The agent and command line of Weir, as a library.
 //!
-//! Use statements point one way along this chain: cli -> config -> plan -> datapath -> stats -> agent.
+//! Use statements point one way along this chain: cli -> config -> overrides -> plan -> datapath -> stats -> agent.
 
 pub mod agent;
 pub mod announce;
@@ -14,6 +14,7 @@ pub mod lab;
 pub mod links;
 mod netlink;
 pub mod next_hops;
+pub mod overrides;
 pub mod plan;
 pub mod show;
 pub mod stats;

@@ -13,6 +13,7 @@ use lb_userspace::{
     demo,
     explain::{self, Question},
     links::{self, Mode},
+    overrides,
     plan::{
         self, Allocation, DescribedService, NodeAddresses, RingCache,
         diff::{Changes, Running},
@@ -39,7 +40,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let done = match &cli.command {
         Command::Run(options) => run_agent(&pins, options),
         Command::Check { file } => check(file, cli.output),
-        Command::Plan { file, from } => return plan(&pins, cli.output, file, from.as_deref()),
+        Command::Plan { file, from, state } => return plan(&pins, cli.output, file, from.as_deref(), state),
         Command::Status => status(&pins, cli.output),
         Command::Ls { service, stats, rate } => list(&pins, cli.output, service.as_deref(), *stats, *rate),
         Command::Stats { per_cpu, watch } => stats(&pins, cli.output, *per_cpu, *watch),
@@ -131,14 +132,22 @@ fn check(file: &Path, output: Output) -> Result<()> {
 }
 
 /// `weir plan`: against what runs, or against another file.
-fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>) -> Result<ExitCode> {
+fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>, state: &Path) -> Result<ExitCode> {
     let config = config::load(file)?;
-    let changes = match from {
-        Some(from) => between_files(&config::load(from)?, &config)?,
-        None => against_running(&open(pins)?, &config)?,
+    let (changes, notes) = match from {
+        Some(from) => (between_files(&config::load(from)?, &config)?, Vec::new()),
+        None => {
+            let datapath = open(pins)?;
+            let overrides = overrides::file::load(&state.join(overrides::file::NAME))?;
+            let (effective, notes) = overrides.apply(&config, overrides::now_ms());
+            (against_running(&datapath, &effective)?, notes)
+        }
     };
-    let json = || show::json_text(json!({ "changes": !changes.is_empty(), "plan": changes }));
-    print(output, || show::changes::text(&changes), json)?;
+    if output == Output::Text {
+        notes.iter().for_each(|note| eprintln!("{note}"));
+    }
+    let json = || json!({ "changes": !changes.is_empty(), "plan": changes, "notes": notes });
+    print(output, || show::changes::text(&changes), || show::json_text(json()))?;
     Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(4) })
 }
 

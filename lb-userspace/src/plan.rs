@@ -213,7 +213,7 @@ impl<'a> Sets<'a> {
         for (forward, slots, backends) in &self.sets {
             let members = backends.iter().map(|backend| {
                 let id = ids.backend(&(backend.address, encapsulation(*forward, backend.address)));
-                Some(member(id?, &backend.address, backend.weight))
+                Some(member(id?, &backend.address, backend.weight, backend.part))
             });
             let members = members.collect::<Option<_>>().context("every backend was given an id")?;
             let key = RingKey::new(*slots, members);
@@ -227,8 +227,8 @@ impl<'a> Sets<'a> {
 }
 
 /// A backend as a ring sees it.
-fn member(id: u16, address: &IpAddr, weight: u16) -> Member {
-    Member { id, identity: identity(address), weight }
+fn member(id: u16, address: &IpAddr, weight: u16, part: u32) -> Member {
+    Member { id, identity: identity(address), weight, part }
 }
 
 fn placed(key: RingKey, ring: Arc<BuiltRing>, before: &Allocation, now: &Allocation) -> Result<PlacedRing> {
@@ -250,7 +250,8 @@ fn planned(key: BackendKey, id: u16, before: &Allocation) -> PlannedBackend {
 fn describe_set((forward, _, backends): &Set, ring: &PlacedRing, ids: &Allocation) -> Arc<[DescribedBackend]> {
     let described = backends.iter().filter_map(|backend| {
         let id = ids.backend(&(backend.address, encapsulation(*forward, backend.address)))?;
-        Some(DescribedBackend { address: backend.address, weight: backend.weight, id, owned: ring.ring.owned(id) })
+        let config::Backend { address, weight, part, overridden } = *backend;
+        Some(DescribedBackend { address, weight, part, id, owned: ring.ring.owned(id), overridden })
     });
     described.collect()
 }
@@ -266,6 +267,7 @@ fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[De
         ring,
         vips: vips.map(|(vip, id)| DescribedVip { vip: vip.to_string(), id: *id }).collect(),
         backends,
+        removed: service.removed.clone(),
     }
 }
 

@@ -121,13 +121,19 @@ pub fn list_text(listed: &[Listed], columns: Columns) -> String {
             let share = 100.0 * f64::from(backend.owned) / f64::from(service.slots);
             let cells = [
                 format!("  -> {}", backend.address),
-                backend.weight.to_string(),
+                match backend.overridden_text() {
+                    Some(overridden) => format!("{} ({overridden})", backend.weight),
+                    None => backend.weight.to_string(),
+                },
                 format!("{share:.1} %"),
                 next_hop.text(),
                 String::new(),
             ];
             let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.backends[index]));
             row(&mut table, with(cells.to_vec(), traffic));
+        }
+        for backend in &service.removed {
+            row(&mut table, vec![format!("  -> {backend}"), "(removed)".into()]);
         }
     }
     for column in 5..5 + numbers.len() {

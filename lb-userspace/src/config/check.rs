@@ -40,7 +40,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
     let mut warnings: Vec<Diagnostic> = key_warning(source, &hash_key, root.hash_key.as_ref()).into_iter().collect();
     warnings.extend(drafts.iter().filter_map(|draft| backend_warning(source, draft)));
     warnings.sort_by_key(Diagnostic::offset);
-    Ok(Config {
+    let mut config = Config {
         interfaces: sorted(&interfaces),
         hash_key,
         announce,
@@ -51,7 +51,10 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
         spans: Spans { source: Arc::clone(source), interfaces, vips },
-    })
+        fingerprint: 0,
+    };
+    config.fingerprint = config.hash_meaning();
+    Ok(config)
 }
 
 /// Where faults gather.
@@ -240,7 +243,8 @@ impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
         let Draft { name, forward, hash, syn, slots, .. } = self;
-        Service { name: name.into_inner(), vips, backends, forward, hash, syn, slots: slots.value }
+        let removed = Vec::new();
+        Service { name: name.into_inner(), vips, backends, removed, forward, hash, syn, slots: slots.value }
     }
 
     /// How many backends take traffic.

@@ -20,6 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use lb_common::ring::WHOLE;
+use serde::{Deserialize, Serialize};
+
 pub use error::{ConfigError, Diagnostic, Level};
 
 pub use host::check_host;
@@ -47,6 +50,16 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Ok(text) => parse(&name, &text),
         Err(error) => Err(not_utf8(&name, &error).into()),
     }
+}
+
+/// A weight as it is typed: 0 to `abi::MAX_WEIGHT`.
+pub fn parse_weight(text: &str) -> Result<u16, SyntaxError> {
+    syntax::weight(text, text)
+}
+
+/// The address of a backend as it is typed: one that other hosts can reach.
+pub fn parse_backend(text: &str) -> Result<IpAddr, SyntaxError> {
+    syntax::backend_address(text, text)
 }
 
 /// Checks a text; `name` is what errors call it.
@@ -102,12 +115,17 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
     /// Where things stand, for [`check_host`].
     spans: Spans,
+    fingerprint: u64,
 }
 
 impl Config {
-    /// A hash of what the configuration means, the same on every machine and for every order of lines; the names of
-    /// interfaces are part of it.
+    /// A hash of what the file means, the same on every machine and for every order of lines; the names of interfaces are
+    /// part of it, overrides are not.
     pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    fn hash_meaning(&self) -> u64 {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         // Writing into a hash cannot fail.
         let _ = self.write_meaning(&mut hash);
@@ -126,10 +144,15 @@ impl Config {
         if let Some(arena) = arena {
             writeln!(to, "arena {arena}")?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots } in services.values() {
+        for Service { name, vips, backends, forward, hash, syn, slots, .. } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
-            backends.iter().try_for_each(|backend| writeln!(to, "backend {}*{}", backend.address, backend.weight))?;
+            for Backend { address, weight, part, .. } in backends {
+                writeln!(to, "backend {address}*{weight}")?;
+                if *part != WHOLE {
+                    writeln!(to, "part {part}")?;
+                }
+            }
         }
         Ok(())
     }
@@ -319,8 +342,10 @@ pub struct Service {
     pub name: String,
     /// Sorted, at least one; no other service has any of them.
     pub vips: Vec<Vip>,
-    /// Sorted by address, at least one, no address twice.
+    /// Sorted by address, no address twice; at least one, unless overrides took it away.
     pub backends: Vec<Backend>,
+    /// Backends of the file that overrides took away, sorted.
+    pub removed: Vec<IpAddr>,
     /// How packets reach the backends.
     pub forward: Forward,
     /// What picks a slot.
@@ -370,4 +395,48 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its share, 0 to `abi::MAX_WEIGHT`; 0 is drained.
     pub weight: u16,
+    /// The part of its slots that it takes, of `lb_common::ring::WHOLE`: all, unless an override drains it.
+    pub part: u32,
+    /// What an override says of it.
+    pub overridden: Option<Overridden>,
+}
+
+impl Backend {
+    /// One as the file has it.
+    pub fn new(address: IpAddr, weight: u16) -> Self {
+        Backend { address, weight, part: WHOLE, overridden: None }
+    }
+}
+
+/// In what a backend differs from the file, by the operator's word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overridden {
+    /// The file does not have it.
+    pub added: bool,
+    /// The weight that the file gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_weight: Option<u16>,
+    /// Out of service, or on the way there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Out>,
+}
+
+/// How a backend is taken out of service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Out {
+    /// By giving its slots up, at once or over time.
+    Drain,
+    /// At once.
+    Maint,
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Out::Drain => "drain",
+            Out::Maint => "maint",
+        })
+    }
 }

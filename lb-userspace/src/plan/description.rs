@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use lb_common::abi::Encapsulation;
+use lb_common::{abi::Encapsulation, ring::WHOLE};
 use serde::{Deserialize, Serialize};
 
 use super::encapsulation;
-use crate::config::{Forward, Vip};
+use crate::config::{Forward, Overridden, Vip};
 
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct DescribedService {
     pub vips: Vec<DescribedVip>,
     /// Its backends; services with the same ones share this.
     pub backends: Arc<[DescribedBackend]>,
+    /// Backends of the configuration that overrides took away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<IpAddr>,
 }
 
 impl DescribedService {
@@ -95,10 +98,37 @@ pub struct DescribedBackend {
     pub address: IpAddr,
     /// Its weight; 0 is drained.
     pub weight: u16,
+    /// The part of its slots that it takes, of 65,536.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub part: u32,
     /// Which entry of the backends' table.
     pub id: u16,
     /// Slots that it owns in the service's ring.
     pub owned: u32,
+    /// What an override says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Overridden>,
+}
+
+impl DescribedBackend {
+    /// What an override says of it, in a few words.
+    pub fn overridden_text(&self) -> Option<String> {
+        let Overridden { added, file_weight, state } = self.overridden?;
+        let state = state.map(|state| match self.part {
+            0 => state.to_string(),
+            part => format!("{state}, {:.0} % left", 100.0 * f64::from(part) / f64::from(WHOLE)),
+        });
+        let words = [added.then(|| "added".to_owned()), file_weight.map(|weight| format!("file: {weight}")), state];
+        Some(words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn whole() -> u32 {
+    WHOLE
+}
+
+fn is_whole(part: &u32) -> bool {
+    *part == WHOLE
 }
 
 /// The form in the kernel: a set of backends stands once, however many services share it.
@@ -125,6 +155,8 @@ struct StoredService {
     vips: Vec<DescribedVip>,
     /// Which of the sets.
     set: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<IpAddr>,
 }
 
 impl From<Description> for Stored {
@@ -133,12 +165,12 @@ impl From<Description> for Stored {
         let mut sets = Vec::new();
         let mut known = HashMap::new();
         let mut store = |service: DescribedService| {
-            let DescribedService { name, forward, hash, syn, slots, ring, vips, backends } = service;
+            let DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed } = service;
             let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
                 sets.push(backends);
                 sets.len() - 1
             });
-            StoredService { name, forward, hash, syn, slots, ring, vips, set }
+            StoredService { name, forward, hash, syn, slots, ring, vips, set, removed }
         };
         let services = services.into_iter().map(&mut store).collect();
         Stored { weir, configuration, announce, macs, public_hash_key, interfaces, sets, services }
@@ -151,9 +183,9 @@ impl TryFrom<Stored> for Description {
     fn try_from(stored: Stored) -> Result<Self, String> {
         let Stored { weir, configuration, announce, macs, public_hash_key, interfaces, sets, services } = stored;
         let restore = |service: StoredService| {
-            let StoredService { name, forward, hash, syn, slots, ring, vips, set } = service;
+            let StoredService { name, forward, hash, syn, slots, ring, vips, set, removed } = service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
-            Ok(DescribedService { name, forward, hash, syn, slots, ring, vips, backends })
+            Ok(DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
         Ok(Description { weir, configuration, announce, macs, public_hash_key, interfaces, services })

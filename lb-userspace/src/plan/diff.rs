@@ -120,6 +120,9 @@ pub struct BackendState {
     pub weight: u16,
     /// Slots that it owns.
     pub owned: u32,
+    /// What an override says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<String>,
 }
 
 /// Slots that come to another owner. If the ring's size changes, they are counted in the larger of the two.
@@ -316,7 +319,7 @@ fn by_address(backends: &[DescribedBackend]) -> BTreeMap<IpAddr, &DescribedBacke
 
 /// Nothing that its part depends on is different.
 fn unchanged(old: Option<&&DescribedBackend>, new: Option<&&DescribedBackend>) -> bool {
-    matches!((old, new), (Some(old), Some(new)) if old.weight == new.weight)
+    matches!((old, new), (Some(old), Some(new)) if (old.weight, old.part) == (new.weight, new.part))
 }
 
 fn backends(old: &[DescribedBackend], new: &[DescribedBackend], compared: &Compared) -> Vec<BackendChange> {
@@ -324,7 +327,11 @@ fn backends(old: &[DescribedBackend], new: &[DescribedBackend], compared: &Compa
     let addresses: BTreeSet<IpAddr> = was.keys().chain(is.keys()).copied().collect();
     let change = |backend: IpAddr| {
         let (from, to) = (was.get(&backend), is.get(&backend));
-        let state = |backend: &&DescribedBackend| BackendState { weight: backend.weight, owned: backend.owned };
+        let state = |backend: &&DescribedBackend| BackendState {
+            weight: backend.weight,
+            owned: backend.owned,
+            overridden: backend.overridden_text(),
+        };
         (!unchanged(from, to)).then(|| BackendChange {
             backend,
             from: from.map(state),

@@ -27,7 +27,8 @@ impl RingKey {
 
     /// That of a service in tables.
     pub fn of(service: &DescribedService) -> Self {
-        let members = service.backends.iter().map(|backend| member(backend.id, &backend.address, backend.weight));
+        let members = service.backends.iter();
+        let members = members.map(|backend| member(backend.id, &backend.address, backend.weight, backend.part));
         RingKey::new(service.slots, members.collect())
     }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::diff::{AddedVip, BackendChange, Changes, Kind, Moves, Origin, ServiceChange, SettingChange};
+use crate::plan::diff::{
+    AddedVip, BackendChange, BackendState, Changes, Kind, Moves, Origin, ServiceChange, SettingChange,
+};
 
 /// All changes.
 pub fn text(changes: &Changes) -> String {
@@ -56,12 +58,10 @@ fn vip(added: &AddedVip) -> String {
 fn backend(change: &BackendChange) -> String {
     let BackendChange { backend, from, to, gives, takes } = change;
     let mut line = match (from, to) {
-        (None, Some(to)) => format!("  + backend {backend}, weight {}", to.weight),
+        (None, Some(to)) => format!("  + backend {backend}, weight {}", state(to)),
         (Some(_), None) => format!("  - backend {backend}"),
-        (Some(from), Some(to)) if from.weight != to.weight => {
-            format!("  ~ backend {backend}, weight {} -> {}", from.weight, to.weight)
-        }
-        _ => format!("  ~ backend {backend}"),
+        (Some(from), Some(to)) => format!("  ~ backend {backend}, weight {} -> {}", state(from), state(to)),
+        (None, None) => format!("  ~ backend {backend}"),
     };
     for (slots, verb) in [(*gives, "gives"), (*takes, "takes")] {
         if slots > 0 {
@@ -70,6 +70,13 @@ fn backend(change: &BackendChange) -> String {
         }
     }
     line
+}
+
+fn state(state: &BackendState) -> String {
+    match &state.overridden {
+        Some(overridden) => format!("{} ({overridden})", state.weight),
+        None => state.weight.to_string(),
+    }
 }
 
 fn moves(moves: &Moves) -> String {

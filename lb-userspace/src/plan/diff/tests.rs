@@ -115,6 +115,47 @@ fn settings_of_all_are_named() {
     assert!(changes.services.is_empty());
 }
 
+/// What an override would change, and a drain's step after step: only slots that the backend owned.
+#[test]
+fn overrides_show_and_move_their_own() {
+    use crate::overrides::{Overrides, Verb};
+    let (config, address) = (config(&format!("{HEAD}{WEB}")), "10.0.0.12".parse().expect("an address"));
+    let mut overrides = Overrides::default();
+    let drain = Verb::Drain { over: std::time::Duration::from_secs(40), steps: Some(5) };
+    overrides.change(&config, "web", address, drain, 0).expect("it is drained");
+    let mut before = tables(&config);
+    let mut given = Vec::new();
+    for step in 0..5 {
+        let (effective, _) = overrides.apply(&config, step * 10_000);
+        let next = plan_next(&effective, NodeAddresses::default(), Some(&before.allocation), &RingCache::default());
+        let next = next.expect("tables");
+        let changes = diff_tables(&before, &next);
+        let [service] = &changes.services[..] else { panic!("{changes:?}") };
+        let [backend] = &service.backends[..] else { panic!("{service:?}") };
+        assert_eq!((backend.backend, backend.takes, service.slots.among_unchanged), (address, 0, 0));
+        assert_eq!(backend.gives, service.slots.moved);
+        let words = ["drain, 80 % left", "drain, 60 % left", "drain, 40 % left", "drain, 20 % left", "drain"];
+        assert_eq!(backend.to.as_ref().and_then(|to| to.overridden.as_deref()), Some(words[step as usize]));
+        given.push(backend.gives);
+        before = next;
+    }
+    // A fifth each of some thousand slots, give or take.
+    assert!(given.iter().all(|slots| (150..260).contains(slots)), "{given:?}");
+    assert_eq!(
+        Allocation::of(&before.description, before.allocation.arena()).expect("it is whole"),
+        before.allocation.settled()
+    );
+    // Nobody is left: the slots are nobody's.
+    for host in 11..15 {
+        let address = format!("10.0.0.{host}").parse().expect("an address");
+        overrides.change(&config, "web", address, Verb::Remove, 0).expect("it is removed");
+    }
+    let (effective, _) = overrides.apply(&config, 0);
+    let none = plan_next(&effective, NodeAddresses::default(), Some(&before.allocation), &RingCache::default());
+    let changes = diff_tables(&before, &none.expect("tables"));
+    assert_eq!((changes.services[0].slots.moved, changes.services[0].slots.share), (4096, 1.0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
