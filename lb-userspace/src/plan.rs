@@ -4,6 +4,7 @@
 mod allocation;
 mod description;
 pub mod diff;
+mod fingerprint;
 mod rings;
 #[cfg(test)]
 mod tests;
@@ -122,12 +123,14 @@ pub fn plan_next(
         sets.sets.iter().zip(&ring_of).map(|(set, ring)| describe_set(set, &rings[*ring], &allocation)).collect();
 
     let mut services = Vec::new();
+    let mut does = Vec::new();
     let mut descriptions = Vec::new();
     for (service, set) in config.services.values().zip(&sets.set_of) {
         let ring = &rings[ring_of[*set]];
         let ids = service.vips.iter().map(|vip| allocation.vip(vip)).collect::<Option<Vec<_>>>();
         let ids = ids.context("every VIP was given an id")?;
         services.extend(service.vips.iter().zip(&ids).map(|(vip, id)| entry(service, vip, ring.start, *id)));
+        does.extend(service.vips.iter().map(|_| (service.forward, ring.ring.fingerprint)));
         descriptions.push(describe(service, ring.start, &ids, Arc::clone(&described[*set])));
     }
     let entries = services.clone();
@@ -136,8 +139,10 @@ pub fn plan_next(
     let placement = place(&keys).context("the VIPs do not fit the table of services")?;
     let backends: Vec<_> = allocation.backends().map(|(key, id)| planned(key, id, before)).collect();
     let fresh = config.services.values().flat_map(|service| &service.vips).filter(|vip| before.vip(vip).is_none());
+    let settings = settings(config, node, placement.seed, &backends)?;
+    let tables = fingerprint::of_tables(&settings, fingerprints(&services, &does));
     Ok(Tables {
-        settings: settings(config, node, placement.seed, &backends)?,
+        settings,
         services,
         positions: placement.positions,
         rings,
@@ -147,6 +152,7 @@ pub fn plan_next(
         description: Description {
             weir: env!("CARGO_PKG_VERSION").into(),
             configuration: format!("{:016x}", config.fingerprint()),
+            tables: format!("{tables:016x}"),
             announce: config.announce.to_string(),
             macs: config.macs.iter().map(|mac| mac.map(|octet| format!("{octet:02x}")).join(":")).collect(),
             public_hash_key: config.hash_key.public_default,
@@ -224,6 +230,15 @@ impl<'a> Sets<'a> {
         }
         Ok((rings, ring_of))
     }
+}
+
+/// What each entry does. Those of bare addresses, at the end, have no ring that another entry has not.
+fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
+    let does = does.iter().map(|(forward, ring)| (*forward as u8, *ring)).chain(std::iter::repeat((0, 0)));
+    services.iter().zip(does).map(|(service, (forward, ring))| {
+        let Service { address, matches, flags, .. } = *service;
+        fingerprint::Entry { address, matches, flags, forward, ring }
+    })
 }
 
 /// A backend as a ring sees it.

@@ -220,6 +220,8 @@ pub struct Status {
     pub agent: Option<u32>,
     /// Hash of the configuration: equal on siblings that agree.
     pub configuration: String,
+    /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
+    pub tables: String,
     /// How many services there are.
     pub services: usize,
     /// How many VIP entries.
@@ -302,6 +304,7 @@ pub fn status(
         pins,
         agent,
         configuration: description.configuration.clone(),
+        tables: description.tables.clone(),
         services: description.services.len(),
         vips: count(|service| service.vips.len()),
         backends: count(|service| service.backends.len()),
@@ -356,8 +359,9 @@ pub fn status_text(status: &Status) -> String {
         let announce = if interface.announce { "announces VIPs" } else { "does not announce VIPs" };
         line("interface", format!("{}: {mode}, {announce}", interface.name));
     }
-    let Status { services, vips, backends, configuration, packets, dropped, .. } = status;
+    let Status { services, vips, backends, configuration, tables, packets, dropped, .. } = status;
     line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));
+    line("tables", tables.clone());
     line("packets", format!("{packets} seen, {dropped} dropped"));
     for warning in &status.warnings {
         line("warning", warning.clone());

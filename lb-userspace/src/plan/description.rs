@@ -21,6 +21,8 @@ pub struct Description {
     pub weir: String,
     /// Hash of the configuration's meaning: equal on siblings that agree.
     pub configuration: String,
+    /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
+    pub tables: String,
     /// How VIPs are announced.
     pub announce: String,
     /// MACs that are ours besides the interfaces'.
@@ -136,6 +138,7 @@ fn is_whole(part: &u32) -> bool {
 struct Stored {
     weir: String,
     configuration: String,
+    tables: String,
     announce: String,
     macs: Vec<String>,
     public_hash_key: bool,
@@ -161,7 +164,8 @@ struct StoredService {
 
 impl From<Description> for Stored {
     fn from(description: Description) -> Self {
-        let Description { weir, configuration, announce, macs, public_hash_key, interfaces, services } = description;
+        let Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services } =
+            description;
         let mut sets = Vec::new();
         let mut known = HashMap::new();
         let mut store = |service: DescribedService| {
@@ -173,7 +177,7 @@ impl From<Description> for Stored {
             StoredService { name, forward, hash, syn, slots, ring, vips, set, removed }
         };
         let services = services.into_iter().map(&mut store).collect();
-        Stored { weir, configuration, announce, macs, public_hash_key, interfaces, sets, services }
+        Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services }
     }
 }
 
@@ -181,13 +185,14 @@ impl TryFrom<Stored> for Description {
     type Error = String;
 
     fn try_from(stored: Stored) -> Result<Self, String> {
-        let Stored { weir, configuration, announce, macs, public_hash_key, interfaces, sets, services } = stored;
+        let Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services } =
+            stored;
         let restore = |service: StoredService| {
             let StoredService { name, forward, hash, syn, slots, ring, vips, set, removed } = service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
             Ok(DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
-        Ok(Description { weir, configuration, announce, macs, public_hash_key, interfaces, services })
+        Ok(Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services })
     }
 }

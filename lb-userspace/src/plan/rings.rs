@@ -7,7 +7,7 @@ use lb_common::{
     ring::{Member, Ring},
 };
 
-use super::{DescribedService, member};
+use super::{DescribedService, fingerprint, member};
 
 /// What a ring is a function of.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,6 +61,8 @@ impl RingKey {
 pub struct BuiltRing {
     /// Slots that each backend owns, by id.
     pub shares: Vec<(u16, u32)>,
+    /// A hash of it that knows no ids.
+    pub fingerprint: u64,
     content: Content,
 }
 
@@ -73,9 +75,10 @@ enum Content {
 }
 
 impl BuiltRing {
-    fn new(ring: Ring, keep: bool) -> Self {
-        let shares = ring.shares();
-        BuiltRing { shares, content: if keep { Content::Changeable(ring) } else { Content::Fixed(ring.into_slots()) } }
+    fn new(key: &RingKey, ring: Ring, keep: bool) -> Self {
+        let (shares, fingerprint) = (ring.shares(), fingerprint::of_ring(key, ring.slots()));
+        let content = if keep { Content::Changeable(ring) } else { Content::Fixed(ring.into_slots()) };
+        BuiltRing { shares, fingerprint, content }
     }
 
     /// Who owns each slot and who stands behind.
@@ -172,7 +175,7 @@ impl RingCache {
             }
             None => Ring::build(key.slots, &key.members),
         };
-        Arc::new(BuiltRing::new(ring, keep))
+        Arc::new(BuiltRing::new(key, ring, keep))
     }
 
     /// A kept ring from which this one is made with less work than from nothing.

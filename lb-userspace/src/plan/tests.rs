@@ -87,6 +87,7 @@ proptest! {
             // History has no say in where packets go.
             let alone = plan(&config, NodeAddresses::default()).expect("tables");
             prop_assert_eq!(owners(&tables), owners(&alone));
+            prop_assert_eq!(&tables.description.tables, &alone.description.tables);
             // What the tables say of themselves is what they use.
             let read: Description = serde_json::from_slice(&serde_json::to_vec(&tables.description).expect("JSON")).expect("JSON");
             prop_assert_eq!(&read, &tables.description);
@@ -246,4 +247,57 @@ fn the_arena_has_room_for_a_change_of_everything() {
     assert_eq!(arena("arena = 30000\n"), 30_000);
     let text = large(3, 3, 2, None).replace("slots = 4096", "slots = 1048576");
     assert_eq!(plan(&config(&text), NodeAddresses::default()).expect("tables").allocation.arena(), 6 << 20);
+}
+
+const PAIR: &str = "interface = \"eth0\"\nslots = 1024\n[service.web]\nvip = [\"192.0.2.1:80\", \"192.0.2.2:80\"]\n\
+backends = [\"10.0.0.1-2\", \"10.0.0.3*2\"]\n[service.dns]\nvip = \"192.0.2.1:53/udp\"\nbackends = \"10.0.0.4-5\"\n";
+
+fn fingerprint_of(config: &Config) -> String {
+    let node = NodeAddresses { v4: Some([192, 0, 2, 77].into()), v6: None };
+    plan(config, node).expect("tables").description.tables
+}
+
+/// Another value here means that all siblings disagree after an upgrade, though they may send packets the same way.
+#[test]
+fn the_fingerprint_of_tables_is_stable() {
+    assert_eq!(fingerprint_of(&config(PAIR)), "c30a1d5751758fa8");
+}
+
+#[test]
+fn the_fingerprint_is_of_what_tables_do() {
+    // Another name of a service, another interface, another address of the node, a set of backends that the ring forgets.
+    let same = [
+        PAIR.replace("web", "shop"),
+        PAIR.replace("eth0", "eth1"),
+        PAIR.replace("slots = 1024", "slots = 1024\narena = 1048576"),
+        format!("{PAIR}forward = \"l2\"\n"),
+        PAIR.replace("\"10.0.0.1-2\",", "\"10.0.0.1-2\", \"10.0.0.9*0\","),
+    ];
+    for text in &same {
+        assert_eq!(fingerprint_of(&config(text)), fingerprint_of(&config(PAIR)), "{text}");
+    }
+    let tunnel = |source: [u8; 4]| {
+        let config = config(&format!("{PAIR}forward = \"ipip\"\n"));
+        plan(&config, NodeAddresses { v4: Some(source.into()), v6: None }).expect("tables").description.tables
+    };
+    assert_eq!(tunnel([192, 0, 2, 77]), tunnel([192, 0, 2, 78]));
+
+    let mut drained = config(PAIR);
+    drained.services.get_mut("web").expect("web").backends[0].part /= 2;
+    let others = [
+        PAIR.replace("slots = 1024", "slots = 2048"),
+        PAIR.replace("slots = 1024", "slots = 1024\nbad_flags = \"pass\""),
+        PAIR.replace("slots = 1024", "slots = 1024\nhash_key = \"6f1d0c5be29a4783b1f4d2905e3ac718\""),
+        PAIR.replace("slots = 1024", "slots = 1024\nannounce = \"none\""),
+        PAIR.replace("10.0.0.3*2", "10.0.0.3*3"),
+        PAIR.replace("10.0.0.3*2", "10.0.0.7*2"),
+        PAIR.replace("192.0.2.2:80", "192.0.2.2:81"),
+        PAIR.replace("192.0.2.2:80", "192.0.2.1:81"),
+        format!("{PAIR}forward = \"ipip\"\n"),
+        format!("{PAIR}hash = \"source\"\n"),
+        format!("{PAIR}syn = \"drop\"\n"),
+    ];
+    let mut found = BTreeSet::from([fingerprint_of(&config(PAIR)), fingerprint_of(&drained)]);
+    found.extend(others.iter().map(|text| fingerprint_of(&config(text))));
+    assert_eq!(found.len(), 2 + others.len());
 }
