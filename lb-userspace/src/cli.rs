@@ -42,9 +42,11 @@ pub enum Output {
 pub enum Command {
     /// Load, attach and look after a configuration until stopped
     ///
-    /// Stopping leaves forwarding in place: `weir detach` ends it.
+    /// The files `conf.d/*.toml` beside it are part of it. Stopping leaves forwarding in place: `weir detach` ends it.
     Run(Run),
     /// Say whether a configuration is valid, with a caret under each mistake
+    ///
+    /// The files `conf.d/*.toml` beside it are part of it.
     Check {
         /// The configuration
         file: PathBuf,

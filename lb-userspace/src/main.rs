@@ -125,9 +125,15 @@ fn check(file: &Path, output: Output) -> Result<()> {
             eprintln!("{}", warning.render(color));
         }
     }
-    let text = || format!("{}: valid, services: {}", file.display(), config.services.len());
+    let text = || {
+        let mut lines = vec![format!("{}: valid, services: {}", file.display(), config.services.len())];
+        if config.files.len() > 1 {
+            lines.extend(config.files.iter().map(|file| format!("  {}: services: {}", file.file, file.services)));
+        }
+        lines.join("\n")
+    };
     let warnings: Vec<_> = config.warnings.iter().map(config::Diagnostic::to_json).collect();
-    let json = json!({ "valid": true, "services": config.services.len(), "warnings": warnings });
+    let json = json!({ "valid": true, "services": config.services.len(), "files": config.files, "warnings": warnings });
     print(output, text, || show::json_text(json))
 }
 

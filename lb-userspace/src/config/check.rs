@@ -18,8 +18,11 @@ use super::{
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
-pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigError> {
+pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Span)>) -> Result<Config, ConfigError> {
     let mut faults = Faults { source, errors: Vec::new() };
+    for (message, first, second) in twice {
+        faults.add_pair(second, message, "remove one", first);
+    }
     let interfaces = interfaces(&mut faults, root.interface.as_ref());
     let hash_key = hash_key(&mut faults, root.hash_key.as_ref());
     let announce = faults.word("announce", root.announce.as_ref(), Announce::Arp);
@@ -48,6 +51,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
         bad_flags,
         tunnel_source,
         arena,
+        files: Vec::new(),
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
         spans: Spans { source: Arc::clone(source), interfaces, vips },
@@ -257,7 +261,7 @@ fn services(faults: &mut Faults, services: Option<raw::Services>, default_slots:
     let services = services.map(|services| services.0).unwrap_or_default();
     if services.is_empty() {
         let help = "add one: [service.web] with vip = \"192.0.2.10:80\" and backends = [\"10.0.0.11\"]";
-        let end = faults.source.text.len();
+        let end = faults.source.first_end();
         faults.add(end..end, "no service".to_owned(), help);
     }
     services.into_iter().map(|(name, service)| draft(faults, name, &service, default_slots)).collect()
