@@ -10,4 +10,5 @@ pub mod frames;
 pub mod host;
 pub mod kernel;
 pub mod mutate;
+pub mod reference;
 pub mod setup;
