@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod counted;
 pub mod expect;
 pub mod frames;
+pub mod fuzz;
 pub mod host;
 pub mod kernel;
 pub mod mutate;

@@ -44,6 +44,34 @@ pub enum Action {
 }
 
 impl Verdict {
+    /// Every one.
+    pub const ALL: &[Verdict] = &[
+        Verdict::NotIp,
+        Verdict::ShortFrame,
+        Verdict::NotOurs,
+        Verdict::NotAVip,
+        Verdict::NotAService,
+        Verdict::OtherProtocol,
+        Verdict::NeighbourPassed,
+        Verdict::LocalBackend,
+        Verdict::Forwarded,
+        Verdict::Redirected,
+        Verdict::ArpAnswered,
+        Verdict::NdAnswered,
+        Verdict::EchoAnswered,
+        Verdict::TooBigAnswered,
+        Verdict::Malformed,
+        Verdict::Martian,
+        Verdict::TtlExpired,
+        Verdict::Fragment,
+        Verdict::BadFlags,
+        Verdict::SynFlood,
+        Verdict::NoBackend,
+        Verdict::NoNeighbour,
+        Verdict::NoHeadroom,
+        Verdict::TooBig,
+    ];
+
     /// The name in counters.
     pub fn label(self) -> &'static str {
         match self {
