@@ -7,17 +7,19 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
 pub const SERVICE_POSITIONS: u32 = 32_768;
+/// Bits in one half that say of an address whether it may be a VIP; a power of two.
+pub const VIP_BITS: u32 = 32_768;
 /// VIP entries (address, port, protocol) that a configuration may have.
 pub const MAX_VIPS: u32 = 4_096;
 /// Distinct backends (address and forwarding method) that a configuration may have.
 pub const MAX_BACKENDS: u32 = 8_192;
 /// Entries in the backends' table: room for a new configuration's beside those of the live one.
 pub const BACKEND_ENTRIES: u32 = 2 * MAX_BACKENDS;
-/// Entries in VIP_COUNTS, for the same reason.
+/// Entries in the VIPs' counters, for the same reason.
 pub const VIP_ENTRIES: u32 = 2 * MAX_VIPS;
 /// Interfaces that one instance may attach to.
 pub const MAX_INTERFACES: u32 = 8;
@@ -48,17 +50,20 @@ macro_rules! abi {
 
 abi! {
     Active = 8,
-    Settings = 96,
+    Settings = 104,
     Service = 32,
     SlotPair = 8,
     Backend = 32,
     Interface = 40,
-    VipCounts = 80,
+    VipCounts = 128,
     BackendCounts = 16,
+    Counts = 1_310_976,
     Page = 4096,
     Served = 24,
     BenchTraffic = 168,
-    Live = 2_621_960,
+    BenchTurn = 24,
+    Half = 1_052_776,
+    Live = 2_630_168,
     u64 = 8,
 }
 
@@ -154,11 +159,14 @@ pub struct Service {
     pub matches: Match,
     /// Where the ring begins in RINGS, in slots.
     pub ring: u32,
-    /// Slots of the ring less one: the ring's size is a power of two. In an entry of kind
-    /// [`Match::ADDRESS`] the ring is that of all UDP services on this address, if they share one
-    /// ([`Service::UDP_RING`]).
-    pub ring_mask: u32,
-    /// Which entry of VIP_COUNTS.
+    /// The ring's size as a power of two: see [`Service::ring_mask`]. In an entry of kind [`Match::ADDRESS`] the ring is that
+    /// of all UDP services on this address, if they share one ([`Service::UDP_RING`]).
+    pub ring_bits: u8,
+    /// Always 0.
+    pub reserved: u8,
+    /// The largest MSS that a SYN may offer; 0 leaves it alone.
+    pub mss: u16,
+    /// Which entry of the VIPs' counters.
     pub id: u16,
     /// `Service::*` bits.
     pub flags: u16,
@@ -179,6 +187,14 @@ impl Service {
     pub const ANNOUNCE: u16 = 1 << 10;
     /// On an address: every UDP service here shares `ring`, so that fragments can be placed.
     pub const UDP_RING: u16 = 1 << 11;
+    /// On an address: some service here has a backend that takes traffic, so that echo requests are answered.
+    pub const LIVE: u16 = 1 << 12;
+
+    /// Slots of the ring less one.
+    #[inline(always)]
+    pub const fn ring_mask(&self) -> u32 {
+        1u32.wrapping_shl(self.ring_bits as u32).wrapping_sub(1)
+    }
 }
 
 /// Who owns a slot of a ring, and who would if the owner were not there.
@@ -290,6 +306,14 @@ pub struct Interface {
     pub announce: u32,
 }
 
+impl Interface {
+    /// Whether a MAC ([`mac_bits`]) is this interface's. A zero among `more_macs` is none.
+    #[inline(always)]
+    pub fn owns(&self, mac: u64) -> bool {
+        mac == self.mac || mac != 0 && self.more_macs.contains(&mac)
+    }
+}
+
 /// What holds for all packets of a configuration.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -311,6 +335,10 @@ pub struct Settings {
     /// Always 0. Added to a number, it hides from the verifier which of a few constants that is, so that it walks
     /// what follows once and not once for each ([`crate::parse`]).
     pub zero: u64,
+    /// ICMP errors that each CPU may send in a second; 0 is none, `u32::MAX` as many as there are.
+    pub icmp_rate: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -328,22 +356,30 @@ pub struct Active {
     pub version: u32,
 }
 
+/// One of the two halves of [`Live`]: what a configuration replaces as a whole.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Half {
+    /// What holds for all packets.
+    pub settings: Settings,
+    /// One bit for each address that may be a VIP ([`crate::hash::vip_bit`]); whatever has none is no VIP.
+    pub vips: [u64; VIP_BITS as usize / 64],
+    /// Keys of services and what they lead to.
+    pub services: [Service; SERVICE_POSITIONS as usize],
+}
+
 /// The one value of LIVE: everything that packets are judged by but rings. One lookup finds it, the rest is arithmetic.
-///
-/// Settings and services have two halves, of which `active` names the live one.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Live {
     /// Which half is live.
     pub active: Active,
-    /// What holds for all packets, one for each half.
-    pub settings: [Settings; 2],
     /// The attached interfaces.
     pub interfaces: [Interface; MAX_INTERFACES as usize],
     /// By id.
     pub backends: [Backend; BACKEND_ENTRIES as usize],
-    /// Keys of services and what they lead to, both halves.
-    pub services: [[Service; SERVICE_POSITIONS as usize]; 2],
+    /// Both halves, of which `active` names the live one.
+    pub halves: [Half; 2],
 }
 
 /// Counters of one VIP entry, one set a CPU.
@@ -373,6 +409,14 @@ pub struct VipCounts {
     pub dropped: u64,
     /// Packets that matched and went up the stack (the backend is this host).
     pub passed: u64,
+    /// ICMP errors among the packets: sent to the backend of the flow that they quote.
+    pub icmp_errors: u64,
+    /// Of those, too bigs with an MTU that no link may have.
+    pub small_mtu: u64,
+    /// SYNs whose MSS was lowered.
+    pub mss_lowered: u64,
+    /// Always 0; rounds up to a power of two, by which an entry is found cheaply.
+    pub reserved: [u64; 3],
 }
 
 /// Counters of one backend, one set a CPU.
@@ -383,6 +427,21 @@ pub struct BackendCounts {
     pub packets: u64,
     /// Their IP bytes, without what a tunnel adds.
     pub bytes: u64,
+}
+
+/// Places for verdicts' counters, more than there are verdicts.
+pub const VERDICT_PLACES: usize = 32;
+
+/// One element of COUNTS: what one CPU has counted.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Counts {
+    /// By the number of a [`crate::verdict::Verdict`].
+    pub verdicts: [u64; VERDICT_PLACES],
+    /// By id.
+    pub vips: [VipCounts; VIP_ENTRIES as usize],
+    /// By id.
+    pub backends: [BackendCounts; BACKEND_ENTRIES as usize],
 }
 
 /// A key of SERVED, on a backend: an address that concerns it, and how.
@@ -420,8 +479,14 @@ pub const SERVED_ENTRIES: u32 = 8_192;
 /// Length of the frames that the bench generates, bytes.
 pub const BENCH_FRAME: usize = 128;
 
-/// What the bench generates: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte words in network byte
-/// order, of which a flow's or VIP's number is added to the last.
+/// Programs that the bench runs in turns.
+pub const BENCH_PROGRAMS: u32 = 3;
+
+/// Segments of a bench's run that are timed.
+pub const BENCH_SEGMENTS: u32 = 4_096;
+
+/// What the bench generates for one of its programs: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte
+/// words in network byte order, to the last of which a flow's or VIP's number is added.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BenchTraffic {
@@ -429,8 +494,10 @@ pub struct BenchTraffic {
     pub generated: u64,
     /// The frame.
     pub frame: [u64; BENCH_FRAME / 8],
-    /// Number of flows less one: a power of two.
-    pub flow_mask: u32,
+    /// Number of flows, at most 2^24.
+    pub flows: u32,
+    /// How many of them have been visited in this pass over all.
+    pub visited: u32,
     /// Number of VIPs less one: a power of two.
     pub vip_mask: u32,
     /// Where the (last word of the) source stands.
@@ -442,7 +509,23 @@ pub struct BenchTraffic {
     /// The first VIP.
     pub destination: u32,
     /// Always 0.
-    pub reserved: u64,
+    pub reserved: u32,
+}
+
+/// Whose turn it is in the bench: each program gets a segment of packets, then the next one.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BenchTurn {
+    /// The program.
+    pub program: u32,
+    /// Packets left in its segment.
+    pub left: u32,
+    /// Packets in a segment.
+    pub segment: u32,
+    /// Segments timed so far.
+    pub timed: u32,
+    /// When this one began, ns.
+    pub since: u64,
 }
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.
@@ -451,7 +534,7 @@ pub struct BenchTraffic {
 pub struct Explanation {
     /// A [`crate::verdict::Verdict`], as a number.
     pub verdict: u32,
-    /// Which entry of VIP_COUNTS, or `u32::MAX`.
+    /// Which entry of the VIPs' counters, or `u32::MAX`.
     pub vip: u32,
     /// The slot in the ring, or `u32::MAX`.
     pub slot: u32,

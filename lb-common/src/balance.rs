@@ -5,7 +5,7 @@
 
 use crate::{
     abi::{
-        Backend, Encapsulation, Interface, Live, MAX_INTERFACES, Match, NextHop, SERVICE_POSITIONS, Service, Settings,
+        Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, Service, Settings,
     },
     family::Family,
     filter::{self, Syn},
@@ -31,7 +31,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The half of the services' table that was live.
     pub half: u32,
-    /// Which entry of VIP_COUNTS, or [`NONE`].
+    /// Which entry of the VIPs' counters, or [`NONE`].
     pub vip: u32,
     /// The flow's hash; 0 before one was taken.
     pub hash: u32,
@@ -47,10 +47,9 @@ pub struct Outcome {
     pub redirect: u32,
 }
 
-/// Decides on a packet and rewrites it where the decision needs that.
-#[inline(always)]
-pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let mut outcome = Outcome {
+impl Outcome {
+    /// Of a packet that comes before the tables are filled.
+    pub const NOT_READY: Outcome = Outcome {
         verdict: Verdict::NotReady,
         half: 0,
         vip: NONE,
@@ -61,18 +60,13 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
         bytes: 0,
         redirect: 0,
     };
-    let Some(live) = tables.live() else { return outcome };
-    // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
-    let half = unsafe { (&raw const live.active.half).read_volatile() } & 1;
-    let Some(interface) = live.interfaces.get(tables.interface_number() as usize) else { return outcome };
-    outcome.half = half;
-    let path = Path {
-        tables,
-        live,
-        settings: &live.settings[half as usize],
-        services: &live.services[half as usize],
-        interface,
-    };
+}
+
+/// Decides on a packet and rewrites it where the decision needs that.
+#[inline(always)]
+pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
+    let Some(path) = Path::new(tables) else { return Outcome::NOT_READY };
+    let mut outcome = path.outcome();
     outcome.verdict = match path.link(packet, &mut outcome) {
         Ok(verdict) | Err(verdict) => verdict,
     };
@@ -83,8 +77,8 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 pub(crate) struct Path<'a, T> {
     tables: &'a T,
     live: &'a Live,
-    settings: &'a Settings,
-    services: &'a [Service; SERVICE_POSITIONS as usize],
+    number: u32,
+    pub(crate) half: &'a Half,
     pub(crate) interface: &'a Interface,
 }
 
@@ -145,9 +139,25 @@ impl From<Verdict> for End {
 type Step<V> = Result<V, End>;
 
 impl<'a, T: Tables> Path<'a, T> {
+    /// `None` if nothing is loaded.
+    #[inline(always)]
+    pub(crate) fn new(tables: &'a T) -> Option<Self> {
+        let live = tables.live()?;
+        // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
+        let number = unsafe { (&raw const live.active.half).read_volatile() } & 1;
+        let interface = live.interfaces.get(tables.interface_number() as usize)?;
+        Some(Path { tables, live, number, half: &live.halves[number as usize], interface })
+    }
+
+    /// What nothing is known of yet.
+    #[inline(always)]
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome { half: self.number, ..Outcome::NOT_READY }
+    }
+
     #[inline(always)]
     fn link<P: Packet>(&self, packet: &mut P, outcome: &mut Outcome) -> Result<Verdict, Verdict> {
-        let link = parse::link(packet, self.interface, self.settings.zero)?;
+        let link = parse::link(packet, self.interface, self.half.settings.zero)?;
         match link.ethertype {
             ETHERTYPE_IPV4 => self.ipv4(packet, &link, outcome),
             ETHERTYPE_IPV6 => self.ipv6(packet, &link, outcome),
@@ -237,7 +247,7 @@ impl<'a, T: Tables> Path<'a, T> {
         if is_balanced(network.protocol) {
             return Ok(Shape::Whole);
         }
-        let (l3, length, zero) = (network.l3, network.inner.length, self.settings.zero);
+        let (l3, length, zero) = (network.l3, network.inner.length, self.half.settings.zero);
         let upper =
             parse::extensions(packet, l3, network.protocol, length, zero).ok_or(End::Fault(Verdict::Malformed))?;
         network.protocol = upper.protocol;
@@ -282,7 +292,8 @@ impl<'a, T: Tables> Path<'a, T> {
             Shape::Whole => self.whole(packet, network, outcome)?,
             Shape::Fragment { at_one } => (self.fragment(network, at_one, outcome)?, 0),
         };
-        outcome.hash = self.hash(network, service, ports);
+        let Network { source, destination, protocol, .. } = *network;
+        outcome.hash = self.flow_hash(source, destination, protocol, service, ports);
         let backend = self.choose(service, outcome)?;
         Ok(self.send(packet, network, backend, outcome)?)
     }
@@ -358,10 +369,26 @@ impl<'a, T: Tables> Path<'a, T> {
     /// The entry of the services' table for a key: it stands in one of two positions.
     #[inline(always)]
     pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
-        let seed = self.settings.service_seed;
-        let (first, second) = hash::positions(address.fold(seed), matches, seed);
+        self.find_folded(address, address.fold(self.seed()), matches)
+    }
+
+    #[inline(always)]
+    pub(crate) fn seed(&self) -> u64 {
+        self.half.settings.service_seed
+    }
+
+    /// Whether an address, as one word, may be a VIP: seldom wrong, and never of a VIP.
+    #[inline(always)]
+    pub(crate) fn may_be_vip(&self, fold: u64) -> bool {
+        let bit = hash::vip_bit(fold, self.seed());
+        self.half.vips[(bit / 64) as usize] >> (bit % 64) & 1 != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn find_folded<F: Family>(&self, address: F, fold: u64, matches: Match) -> Option<&'a Service> {
+        let (first, second) = hash::positions(fold, matches, self.seed());
         for position in [first, second] {
-            let service = self.services.get(position as usize)?;
+            let service = self.half.services.get(position as usize)?;
             if service.matches == matches && address.is(&service.address) {
                 return Some(service);
             }
@@ -386,12 +413,12 @@ impl<'a, T: Tables> Path<'a, T> {
         if network.protocol != PROTOCOL_TCP {
             return Ok(());
         }
-        if filter::bad_flags(segment.flags) && self.settings.flags & Settings::PASS_BAD_FLAGS == 0 {
+        if filter::bad_flags(segment.flags) && self.half.settings.flags & Settings::PASS_BAD_FLAGS == 0 {
             return Err(Verdict::BadFlags);
         }
         if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
             let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
-            outcome.syn = parse::forget(syn as usize, self.settings.zero, 7) as u32;
+            outcome.syn = parse::forget(syn as usize, self.half.settings.zero, 7) as u32;
             if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
                 return Err(Verdict::SynFlood);
             }
@@ -411,19 +438,26 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn hash<F: Family>(&self, network: &Network<F>, service: &Service, ports: u32) -> u32 {
-        let key = &self.settings.hash_key;
+    pub(crate) fn flow_hash<F: Family>(
+        &self,
+        source: F,
+        destination: F,
+        protocol: u8,
+        service: &Service,
+        ports: u32,
+    ) -> u32 {
+        let key = &self.half.settings.hash_key;
         if service.flags & Service::HASH_SOURCE != 0 {
-            F::source(key, network.source)
+            F::source(key, source)
         } else {
-            F::flow(key, network.source, network.destination, ports, network.protocol)
+            F::flow(key, source, destination, ports, protocol)
         }
     }
 
     /// The backend that owns the flow's slot.
     #[inline(always)]
-    fn choose(&self, service: &Service, outcome: &mut Outcome) -> Result<&'a Backend, Verdict> {
-        let slot = outcome.hash & service.ring_mask;
+    pub(crate) fn choose(&self, service: &Service, outcome: &mut Outcome) -> Result<&'a Backend, Verdict> {
+        let slot = outcome.hash & service.ring_mask();
         outcome.slot = slot;
         let index = service.ring + slot;
         let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
@@ -450,17 +484,25 @@ impl<'a, T: Tables> Path<'a, T> {
         if next_hop & NextHop::RESOLVED == 0 {
             return Err(Verdict::NoNeighbour);
         }
-        let same = backend.interface == self.tables.interface_number();
-        let out = if same {
-            self.interface
-        } else {
-            // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
-            &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
-        };
+        let same = self.is_same(backend);
+        let out = if same { self.interface } else { self.other(backend) };
         self.encapsulate(packet, network, backend, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;
         outcome.redirect = out.index;
         Ok(if same { Verdict::Forwarded } else { Verdict::Redirected })
+    }
+
+    /// Whether a backend's next hop lies on the interface that the packet came in by.
+    #[inline(always)]
+    pub(crate) fn is_same(&self, backend: &Backend) -> bool {
+        backend.interface == self.tables.interface_number()
+    }
+
+    /// The interface that a backend's next hop lies on.
+    #[inline(always)]
+    pub(crate) fn other(&self, backend: &Backend) -> &'a Interface {
+        // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
+        &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
     }
 
     #[inline(always)]
@@ -481,7 +523,7 @@ impl<'a, T: Tables> Path<'a, T> {
         if network.inner.length + outer > backend.mtu as usize {
             return Err(Verdict::TooBig);
         }
-        let settings = self.settings;
+        let settings = &self.half.settings;
         if backend.encapsulation == Encapsulation::Ip4 as u8 {
             let source = settings.tunnel_source4 | hash & settings.tunnel_vary4;
             rewrite::encapsulate4(packet, network.l3, network.inner, source, backend.address.0[3])?;

@@ -4,7 +4,7 @@
 //!
 //! Words of addresses and ports are as loaded from the packet on a little-endian host, as everywhere in [`crate::abi`].
 
-use crate::abi::{Address, Match, SERVICE_POSITIONS};
+use crate::abi::{Address, Match, SERVICE_POSITIONS, VIP_BITS};
 
 /// Odd multipliers whose bits nobody chose: the fractions of the square roots of 3, 5, 7 and 11.
 const ROOT_3: u64 = 0xbb67_ae85_84ca_a73b;
@@ -16,19 +16,26 @@ pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const POSITION_BITS: u32 = SERVICE_POSITIONS.ilog2();
 
-/// An IPv4 address (the last word of its [`Address`]) as the part of a key that [`positions`] takes.
+/// An IPv4 address (the last word of its [`Address`]) as the part of a key that [`positions`] and [`vip_bit`] take.
 #[inline(always)]
 pub fn fold4(word: u32) -> u64 {
     word as u64
 }
 
-/// An IPv6 address as the part of a key that [`positions`] takes.
+/// An IPv6 address as the part of a key that [`positions`] and [`vip_bit`] take.
 #[inline(always)]
 pub fn fold6(words: [u32; 4], seed: u64) -> u64 {
     let mixed = (join(words[0], words[1]) ^ seed).wrapping_mul(ROOT_5);
     // The last word stands low: VIPs differ there, and so in the low half of the product, which the match, high
     // in the next step, then cannot undo. Nor may a shift by 32 end this: the next step begins with one.
     (mixed ^ mixed >> 32 ^ join(words[3], words[2])).wrapping_mul(ROOT_11)
+}
+
+/// The bit of an address in [`crate::abi::Half::vips`].
+#[inline(always)]
+pub fn vip_bit(fold: u64, seed: u64) -> u32 {
+    // A product's best bits are its high ones.
+    ((fold ^ seed).wrapping_mul(ROOT_5) >> (64 - VIP_BITS.ilog2())) as u32
 }
 
 /// The two positions in the services' table where a key may lie.
@@ -46,14 +53,25 @@ pub fn positions(fold: u64, matches: Match, seed: u64) -> (u32, u32) {
     (first as u32, second as u32)
 }
 
-/// [`positions`] of a whole key, for the host: the IP version in the match says how the address folds.
+/// [`positions`] of a whole key, for the host.
 #[inline(always)]
 pub fn key_positions(address: &Address, matches: Match, seed: u64) -> (u32, u32) {
-    let fold = match matches.0 >> 28 {
+    positions(fold(address, matches, seed), matches, seed)
+}
+
+/// [`vip_bit`] of a whole key's address, for the host.
+#[inline(always)]
+pub fn key_vip_bit(address: &Address, matches: Match, seed: u64) -> u32 {
+    vip_bit(fold(address, matches, seed), seed)
+}
+
+/// The IP version in the match says how the address folds.
+#[inline(always)]
+fn fold(address: &Address, matches: Match, seed: u64) -> u64 {
+    match matches.0 >> 28 {
         6 => fold6(address.0, seed),
         _ => fold4(address.0[3]),
-    };
-    positions(fold, matches, seed)
+    }
 }
 
 // The flow hash is NH, the inner hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway 1999; RFC 4418), with

@@ -20,6 +20,7 @@ pub mod packet;
 pub mod parse;
 #[cfg(any(test, feature = "build"))]
 pub mod place;
+pub mod plain;
 pub mod rewrite;
 pub mod ring;
 pub mod verdict;

@@ -29,8 +29,7 @@ pub fn link<P: Packet>(packet: &P, interface: &Interface, zero: u64) -> Result<L
         return Err(Verdict::ShortFrame);
     };
     let destination = ethernet.destination();
-    // A zero among `more_macs` is no MAC.
-    let ours = destination == interface.mac || destination != 0 && interface.more_macs.contains(&destination);
+    let ours = interface.owns(destination);
     if !ours && !is_group(destination) {
         return Err(Verdict::NotOurs);
     }

@@ -44,6 +44,13 @@ pub fn encapsulate4<P: Packet>(
     destination: u32,
 ) -> Result<(), Verdict> {
     make_room::<P, Ipv4>(packet, l3, ETHERTYPE_IPV4)?;
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = outer4(inner, source, destination);
+    Ok(())
+}
+
+/// That header.
+#[inline(always)]
+pub fn outer4(inner: Inner, source: u32, destination: u32) -> Ipv4 {
     let total_length = Be16::new((inner.length + size_of::<Ipv4>()) as u16);
     let protocol = if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
     let checksum = Sum::default()
@@ -54,7 +61,7 @@ pub fn encapsulate4<P: Packet>(
         .pair(source)
         .pair(destination)
         .finish();
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv4 {
+    Ipv4 {
         version_ihl: 0x45,
         tos: inner.class,
         total_length,
@@ -65,8 +72,7 @@ pub fn encapsulate4<P: Packet>(
         checksum,
         source,
         destination,
-    };
-    Ok(())
+    }
 }
 
 /// Puts an IPv6 header in front of the packet (RFC 2473). The flow label is the inner one's, or of the flow's
@@ -81,17 +87,23 @@ pub fn encapsulate6<P: Packet>(
     destination: [u32; 4],
 ) -> Result<(), Verdict> {
     make_room::<P, Ipv6>(packet, l3, ETHERTYPE_IPV6)?;
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = outer6(inner, hash, source, destination);
+    Ok(())
+}
+
+/// That header.
+#[inline(always)]
+pub fn outer6(inner: Inner, hash: u32, source: [u32; 4], destination: [u32; 4]) -> Ipv6 {
     let flow_label = if inner.flow_label != 0 { inner.flow_label } else { (hash & 0x000f_ffff).to_be() };
     let class = (6u32 << 28 | (inner.class as u32) << 20).to_be();
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv6 {
+    Ipv6 {
         version_class_flow: class | flow_label,
         payload_length: Be16::new(inner.length as u16),
         next_header: if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 },
         hop_limit: OUTER_TTL,
         source,
         destination,
-    };
-    Ok(())
+    }
 }
 
 /// Makes room for the header `H` before the network header at `l3` and moves what stands before that to the new

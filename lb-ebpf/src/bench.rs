@@ -3,7 +3,7 @@
 //! `BPF_PROG_TEST_RUN` hands a frame back in as the last run left it. The generator restores its length, writes it anew
 //! with another flow, and tail-calls the program under test, so that every run meets a fresh packet. In front of
 //! `null` it is the zero that is subtracted.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
 #![allow(missing_docs, reason = "what the entry point macro generates has none")]
 
@@ -11,14 +11,15 @@ mod frame;
 mod program;
 
 use aya_ebpf::{
+    Global,
     bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_TX},
     btf_maps::{Array, ProgramArray},
-    helpers::bpf_xdp_adjust_head,
+    helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_head},
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{BENCH_FRAME, BenchTraffic},
+    abi::{BENCH_FRAME, BENCH_PROGRAMS, BENCH_SEGMENTS, BenchTraffic, BenchTurn},
     packet::Packet,
     rewrite::{self, Inner},
     wire::{Ethernet, Header},
@@ -26,13 +27,25 @@ use lb_common::{
 
 use crate::frame::Frame;
 
-/// The program under test.
+/// The programs under test.
 #[btf_map]
-static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
+static UNDER_TEST: ProgramArray<{ BENCH_PROGRAMS as usize }> = ProgramArray::new();
 
-/// What to generate, and how much has been.
+/// What to generate for each, and how much has been.
 #[btf_map]
-static TRAFFIC: Array<BenchTraffic, 1> = Array::new();
+static TRAFFIC: Array<BenchTraffic, { BENCH_PROGRAMS as usize }> = Array::new();
+
+/// Whose turn it is.
+#[btf_map]
+static TURN: Array<BenchTurn, 1> = Array::new();
+
+/// How long each segment took, ns.
+#[btf_map]
+static TIMES: Array<u64, { BENCH_SEGMENTS as usize }> = Array::new();
+
+/// Whether what the generator wrote has left the store buffer before a program under test begins.
+#[unsafe(no_mangle)]
+static BARRIER: Global<u32> = Global::new(0);
 
 /// A whole generated frame, written eight bytes at a time.
 #[repr(transparent)]
@@ -52,8 +65,15 @@ unsafe impl Header for Word {}
 
 #[xdp(frags)]
 fn generate(context: XdpContext) -> u32 {
-    let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return XDP_ABORTED };
+    let Some(turn) = TURN.get_ptr_mut(0) else { return XDP_ABORTED };
     // SAFETY: the entry is never freed, and one thread runs this program at a time.
+    let turn = unsafe { &mut *turn };
+    if turn.left == 0 {
+        next(turn);
+    }
+    turn.left -= 1;
+    let Some(traffic) = TRAFFIC.get_ptr_mut(turn.program) else { return XDP_ABORTED };
+    // SAFETY: as above.
     let traffic = unsafe { &mut *traffic };
     let length = (context.data_end() - context.data()) as i32;
     // Always called, so that the zero pays for it too.
@@ -64,22 +84,79 @@ fn generate(context: XdpContext) -> u32 {
     if write(&mut Frame::<false>(&context), traffic).is_none() {
         return XDP_ABORTED;
     }
+    // The kernel makes a plain jump of a call with a constant index, and an indirect one, which mitigations slow down, of any
+    // other. Different ends keep the compiler from joining the calls.
+    match turn.program {
+        0 => call::<0>(&context),
+        1 => call::<1>(&context),
+        _ => call::<2>(&context),
+    }
+}
+
+#[inline(always)]
+fn call<const PROGRAM: u32>(context: &XdpContext) -> u32 {
     // SAFETY: the context is the one the kernel passed to this program.
-    unsafe { UNDER_TEST.tail_call(&context, 0) };
+    unsafe { UNDER_TEST.tail_call(context, PROGRAM) };
+    // SAFETY: sets a register that is told of.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{any} = {program}", any = out(reg) _, program = const PROGRAM);
+    }
     XDP_ABORTED
+}
+
+/// Notes how long the segment took that ends here, and begins the next program's.
+#[cold]
+#[inline(always)]
+fn next(turn: &mut BenchTurn) {
+    // SAFETY: a plain helper call.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(time) = TIMES.get_ptr_mut(turn.timed) {
+        // SAFETY: the entry is never freed, and one thread runs this program at a time.
+        unsafe { *time = now - turn.since };
+        turn.timed += 1;
+    }
+    turn.program = if turn.program + 1 < BENCH_PROGRAMS { turn.program + 1 } else { 0 };
+    turn.left = turn.segment;
+    // SAFETY: a plain helper call.
+    turn.since = unsafe { bpf_ktime_get_ns() };
 }
 
 #[inline(always)]
 fn write(frame: &mut Frame<false>, traffic: &mut BenchTraffic) -> Option<()> {
-    let number = traffic.generated;
-    traffic.generated = number + 1;
     // SAFETY: both are plain integers of the same size; the alignment of the source is larger.
     *frame.at_mut::<Whole>(0)? = unsafe { *(&raw const traffic.frame).cast() };
-    // Odd multiples visit every flow once before they begin again, in scattered order.
-    let flow = number.wrapping_mul(0x9e37_79b9_7f4a_7c15 >> 16 | 1) as u32 & traffic.flow_mask;
+    let visited = traffic.visited;
+    traffic.visited = if visited + 1 < traffic.flows { visited + 1 } else { 0 };
+    // Odd multiples are all different, in scattered order.
+    let flow = visited.wrapping_mul(0x9e37_79b9) & 0x00ff_ffff;
     put(frame, traffic.source_offset, traffic.source + flow)?;
-    let vip = (number.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as u32 & traffic.vip_mask;
-    put(frame, traffic.destination_offset, traffic.destination + vip)
+    let vip = scatter(traffic.generated) & traffic.vip_mask;
+    put(frame, traffic.destination_offset, traffic.destination + vip)?;
+    if BARRIER.load() != 0 {
+        barrier(&mut traffic.generated);
+    }
+    traffic.generated += 1;
+    Some(())
+}
+
+/// An atomic addition of nothing: locked, it waits until all that was stored before is in the cache.
+#[inline(always)]
+fn barrier(word: &mut u64) {
+    // SAFETY: the word is borrowed mutably, aligned, and stays what it is.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) += {nothing}", word = in(reg) word, nothing = in(reg) 0u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = word;
+}
+
+/// As good as picked at random.
+#[inline(always)]
+fn scatter(number: u64) -> u32 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
 }
 
 #[inline(always)]

@@ -19,12 +19,13 @@ use lb_common::{
     abi::Explanation,
     balance::{Outcome, balance},
     packet::Packet,
+    plain::{End, plain},
     verdict::{Action, Verdict},
 };
 
 use crate::{
     frame::Frame,
-    maps::{Maps, count},
+    maps::{Maps, PATHS, count},
 };
 
 /// For frames in one buffer: kernels before 5.18 know no other.
@@ -37,6 +38,19 @@ fn weir(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn weir_frags(context: XdpContext) -> u32 {
     run::<true>(&context)
+}
+
+/// What `weir` hands every packet to that is not plain. A program of its own, so that plain packets pay neither for its
+/// registers nor for its stack, and verifiers walk each alone.
+#[xdp]
+fn weir_any(context: XdpContext) -> u32 {
+    run_any::<false>(&context)
+}
+
+/// The same for `weir_frags`.
+#[xdp(frags)]
+fn weir_any_frags(context: XdpContext) -> u32 {
+    run_any::<true>(&context)
 }
 
 /// Decides as the others do, over the same tables, and counts nothing: puts an [`Explanation`] in front of the packet.
@@ -64,6 +78,29 @@ fn weir_explain(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
+    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps, &Count) {
+        return action;
+    }
+    // SAFETY: the context is the one the kernel passed to this program. It returns only if there is no such program.
+    unsafe { PATHS.tail_call(context, 0) };
+    Count.end(&Outcome::NOT_READY)
+}
+
+/// Counts a packet and says what the kernel does with it.
+struct Count;
+
+impl End for Count {
+    type Action = u32;
+
+    #[inline(always)]
+    fn end(&self, outcome: &Outcome) -> u32 {
+        count(outcome);
+        act(outcome)
+    }
+}
+
+#[inline(always)]
+fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let outcome = balance(&mut Frame::<FRAGS>(context), &Maps);
     let seen = count(&outcome);
     log(context, &outcome, seen);

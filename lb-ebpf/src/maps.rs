@@ -1,13 +1,9 @@
 //! The maps of the balancer and how the path reads them. Sizes marked so are set anew by whoever loads.
 
-use aya_ebpf::{
-    Global,
-    btf_maps::{Array, PerCpuArray},
-    macros::btf_map,
-};
+use aya_ebpf::{Global, btf_maps::{Array, ProgramArray}, helpers::bpf_get_smp_processor_id, macros::btf_map};
 use lb_common::{
-    abi::{BACKEND_ENTRIES, BackendCounts, Live, Page, SlotPair, VIP_ENTRIES, VipCounts},
-    balance::Outcome,
+    abi::{BACKEND_ENTRIES, Counts, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES},
+    balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
     verdict::{Action, Verdict},
@@ -22,18 +18,18 @@ static LIVE: Array<Live, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
 
+/// Sized by the loader: one element a CPU. One lookup finds all that a packet is counted by, where three per-CPU arrays
+/// took three.
 #[btf_map]
-static VERDICTS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
-
-#[btf_map]
-static VIP_COUNTS: PerCpuArray<VipCounts, { VIP_ENTRIES as usize }> = PerCpuArray::new();
-
-#[btf_map]
-static BACKEND_COUNTS: PerCpuArray<BackendCounts, { BACKEND_ENTRIES as usize }> = PerCpuArray::new();
+static COUNTS: Array<Counts, 1, MMAPABLE> = Array::new();
 
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
+
+/// One to an interface, as there is a copy of the programs for each: the program for packets that are not plain.
+#[btf_map]
+pub static PATHS: ProgramArray<1> = ProgramArray::new();
 
 /// Which entry of the interfaces' table this copy of the program is attached to; set by the loader.
 #[unsafe(no_mangle)]
@@ -63,12 +59,18 @@ impl Tables for Maps {
 /// now seen the verdict.
 #[inline(always)]
 pub fn count(outcome: &Outcome) -> u64 {
-    let seen = VERDICTS.get_ptr_mut(outcome.verdict as u32).map_or(0, |count| add(count, 1));
+    // SAFETY: a plain helper call, which newer kernels inline.
+    let Some(counts) = COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) else { return 0 };
+    // SAFETY: the element is never freed and belongs to this CPU, on which nothing interrupts an XDP program with
+    // another one.
+    let counts = unsafe { &mut *counts };
+    // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
+    let verdict = &mut counts.verdicts[outcome.verdict as usize & (VERDICT_PLACES - 1)];
+    *verdict += 1;
+    let seen = *verdict;
     let bytes = outcome.bytes as u64;
-    if let Some(vip) = VIP_COUNTS.get_ptr_mut(outcome.vip) {
-        // SAFETY: the entry is never freed and belongs to this CPU, on which nothing interrupts an XDP program with
-        // another one.
-        let vip = unsafe { &mut *vip };
+    if outcome.vip != NONE {
+        let vip = &mut counts.vips[(outcome.vip & (VIP_ENTRIES - 1)) as usize];
         match outcome.verdict.action() {
             Action::Transmit | Action::Redirect => {
                 vip.packets += 1;
@@ -81,22 +83,10 @@ pub fn count(outcome: &Outcome) -> u64 {
             *syn.counter(vip) += 1;
         }
     }
-    if matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
-        && let Some(backend) = BACKEND_COUNTS.get_ptr_mut(outcome.backend)
-    {
-        // SAFETY: as above.
-        let backend = unsafe { &mut *backend };
+    if matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected) {
+        let backend = &mut counts.backends[(outcome.backend & (BACKEND_ENTRIES - 1)) as usize];
         backend.packets += 1;
         backend.bytes += bytes;
     }
     seen
-}
-
-#[inline(always)]
-fn add(count: *mut u64, n: u64) -> u64 {
-    // SAFETY: `count` is an entry of a per-CPU array: valid, never freed, and this CPU's own.
-    unsafe {
-        *count += n;
-        *count
-    }
 }

@@ -119,5 +119,9 @@ fn vip_counts(a: VipCounts, b: VipCounts, join: impl Fn(u64, u64) -> u64) -> Vip
         syn_open_bare: join(a.syn_open_bare, b.syn_open_bare),
         syn_open_padding: join(a.syn_open_padding, b.syn_open_padding),
         syn_open_options: join(a.syn_open_options, b.syn_open_options),
+        icmp_errors: join(a.icmp_errors, b.icmp_errors),
+        small_mtu: join(a.small_mtu, b.small_mtu),
+        mss_lowered: join(a.mss_lowered, b.mss_lowered),
+        reserved: a.reserved,
     }
 }

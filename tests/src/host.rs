@@ -4,6 +4,7 @@ use lb_common::{
     abi::{Live, NO_BACKEND, Service, Slot, SlotPair},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
+    plain::{End, plain},
     wire::Header,
 };
 
@@ -47,6 +48,11 @@ impl Frame {
     pub fn bytes(&self) -> Vec<u8> {
         let bytes = self.words.iter().flat_map(|word| word.to_ne_bytes());
         bytes.take(self.end).skip(self.head).collect()
+    }
+
+    /// Whether the frames are the same to the last byte.
+    fn is(&self, other: &Frame) -> bool {
+        self.end - self.head == other.end - other.head && self.words[self.head / 2..] == other.words[other.head / 2..]
     }
 
     /// The one bounds check: the word at which a header begins.
@@ -107,12 +113,13 @@ impl HostTables {
         }
         // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
         let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
-        live.settings[0] = tables.settings;
+        live.halves[0].settings = tables.settings;
         live.interfaces[..world.interfaces.len()].copy_from_slice(&world.interfaces);
         live.backends[..tables.backends.len()].copy_from_slice(&tables.backends);
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            live.services[0][*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
+            live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
         }
+        live.halves[0].vips.copy_from_slice(&tables.vip_bits());
         HostTables { live, slots }
     }
 }
@@ -128,6 +135,17 @@ impl Tables for HostTables {
 
     fn slots(&self, index: u32) -> Option<SlotPair> {
         self.slots.get(index as usize).copied()
+    }
+}
+
+/// Keeps an outcome as it is.
+struct Keep;
+
+impl End for Keep {
+    type Action = Outcome;
+
+    fn end(&self, outcome: &Outcome) -> Outcome {
+        *outcome
     }
 }
 
@@ -156,9 +174,19 @@ impl Host {
         self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
     }
 
-    /// Runs a frame where it lies and says no more than the path does.
+    /// Runs a frame where it lies and says no more than the path does. The plain path must decide the same, or nothing.
     pub fn outcome(&self, frame: &mut Frame) -> Outcome {
-        balance(frame, &self.tables)
+        let mut plainly = frame.clone();
+        let decided = plain(&mut plainly, &self.tables, &Keep);
+        if decided.is_none() {
+            assert!(plainly.is(frame), "the plain path changed a packet that is not plain");
+        }
+        let outcome = balance(frame, &self.tables);
+        if let Some(decided) = decided {
+            assert_eq!(decided, outcome, "the plain path decides otherwise");
+            assert!(plainly.is(frame), "the plain path sends something else");
+        }
+        outcome
     }
 
     /// Runs a frame where it lies.

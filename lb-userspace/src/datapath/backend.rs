@@ -219,7 +219,7 @@ pub fn stop(pins: &Pins) -> Result<Vec<String>> {
 
 fn refuse_balancer(pins: &Pins) -> Result<()> {
     ensure!(
-        !pins.tables().join("VERDICTS").exists(),
+        !pins.tables().join("LIVE").exists(),
         "{}: a balancer's tables are here: choose another place with --pins",
         pins.root().display()
     );

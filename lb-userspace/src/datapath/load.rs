@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
-    maps::MapError,
+    maps::{MapError, ProgramArray},
     programs::{ProgramError, Xdp},
+    util::nr_cpus,
 };
 use lb_common::abi::{Explanation, Interface};
 
@@ -39,7 +40,7 @@ pub struct Loaded {
     objects: Vec<Ebpf>,
     interfaces: Vec<Attachment>,
     program: &'static str,
-    /// Instructions that the verifier processed for the balancer, if the kernel tells.
+    /// Instructions that the verifier processed for the larger of the balancer's two programs, if the kernel tells.
     pub verified_instructions: Option<u32>,
 }
 
@@ -74,7 +75,7 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let numbers = 0..interfaces.len() as u32;
-    let mut objects = numbers.map(|number| load_object(pins, tables, number)).collect::<Result<Vec<_>>>()?;
+    let mut objects = numbers.zip(&interfaces).map(|(number, interface)| load_object(pins, tables, number, &interface.name)).collect::<Result<Vec<_>>>()?;
     let datapath = Datapath::from_directory(pins, &pins.next_tables(), Access::Write)?;
     for (number, interface) in (0..).zip(&interfaces) {
         datapath.set_interface(number, interface.entry);
@@ -84,8 +85,13 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
     let program = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };
     let mut verified_instructions = None;
     for (object, interface) in objects.iter_mut().zip(&interfaces) {
+        let any = load_program(object, &format!("{}{}", ANY, program.trim_start_matches("weir")))?;
+        let any_instructions = any.info()?.verified_instruction_count();
+        let any = any.fd()?.try_clone()?;
+        let mut paths = ProgramArray::try_from(object.take_map("PATHS").context("no map PATHS in the object")?)?;
+        paths.set(0, &any, 0)?;
         let loaded = load_program(object, program)?;
-        verified_instructions = loaded.info()?.verified_instruction_count();
+        verified_instructions = loaded.info()?.verified_instruction_count().max(any_instructions);
         loaded.pin(pins.next_programs().join(pins::program_name(&interface.name)))?;
     }
     if let Some(first) = objects.first_mut() {
@@ -141,19 +147,26 @@ impl Loaded {
     }
 }
 
-/// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 7] = ["LIVE", "RINGS", "DESCRIPTION", "VERDICTS", "VIP_COUNTS", "BACKEND_COUNTS", "AYA_LOGS"];
+/// The beginning of the names of programs for packets that are not plain.
+const ANY: &str = "weir_any";
 
-fn load_object(pins: &Pins, tables: &Tables, interface: u32) -> Result<Ebpf> {
+/// The maps that all programs of an instance share, which therefore are pinned.
+const SHARED: [&str; 5] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "AYA_LOGS"];
+
+fn load_object(pins: &Pins, tables: &Tables, number: u32, interface: &str) -> Result<Ebpf> {
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("cannot count the CPUs: {what}: {error}"))? as u32;
     let mut loader = EbpfLoader::new();
     for name in SHARED {
         loader.map_pin_path(name, pins.next_tables().join(name));
     }
+    // The kernel empties an array of programs when nobody holds it any more.
+    loader.map_pin_path("PATHS", pins.next_programs().join(pins::paths_name(interface)));
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .map_max_entries("RINGS", tables.arena_pairs())
+        .map_max_entries("COUNTS", cpus)
         .map_max_entries("DESCRIPTION", 2 * tables.description_pages()?)
-        .override_global("INTERFACE", &interface, true);
+        .override_global("INTERFACE", &number, true);
     loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))
 }
 

@@ -13,13 +13,13 @@ pub mod requirements;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
-    maps::{Map, MapData, MapError, PerCpuArray},
+    maps::{MapData, MapError},
     pin::PinError,
     programs::Xdp,
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, BackendCounts, Explanation, Interface, Live, MAX_INTERFACES, Match,
+        ABI_VERSION, Abi, Active, Backend, BackendCounts, Counts, Explanation, Interface, Live, MAX_INTERFACES, Match,
         NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
     },
     ring,
@@ -41,9 +41,7 @@ pub struct Datapath {
     live: Mapped<Live>,
     rings: Mapped<SlotPair>,
     description: Mapped<Page>,
-    verdicts: PerCpuArray<MapData, u64>,
-    vip_counts: PerCpuArray<MapData, Plain<VipCounts>>,
-    backend_counts: PerCpuArray<MapData, Plain<BackendCounts>>,
+    counts: Mapped<Counts>,
 }
 
 /// A struct of lb-common as aya wants values of maps to be.
@@ -71,6 +69,19 @@ macro_rules! write {
         // SAFETY: `at_mut` points to the mapped value, which may be written; indexing an array inside it checks the index.
         unsafe { (&raw mut (*live).$($path)+).write_volatile(value) }
     }};
+}
+
+/// Reads a place in COUNTS, by CPU.
+macro_rules! counted {
+    ($counts:expr, $($path:tt)+) => {
+        (0..$counts.entries())
+            .map(|cpu| {
+                let counts: *const Counts = $counts.at(cpu);
+                // SAFETY: as in `read`; each counter is an aligned word, and a sum over them is of no one moment anyway.
+                unsafe { (&raw const (*counts).$($path)+).read_volatile() }
+            })
+            .collect::<Vec<_>>()
+    };
 }
 
 impl Datapath {
@@ -112,9 +123,7 @@ impl Datapath {
             live: mapped(map("LIVE"), access)?,
             rings: mapped(map("RINGS"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
-            verdicts: PerCpuArray::try_from(Map::PerCpuArray(map("VERDICTS")?))?,
-            vip_counts: PerCpuArray::try_from(Map::PerCpuArray(map("VIP_COUNTS")?))?,
-            backend_counts: PerCpuArray::try_from(Map::PerCpuArray(map("BACKEND_COUNTS")?))?,
+            counts: mapped(map("COUNTS"), Access::Read)?,
         })
     }
 
@@ -137,13 +146,16 @@ impl Datapath {
         }
         let half_index = half as usize;
         for position in 0..SERVICE_POSITIONS as usize {
-            write!(self.live, Service::default(), services[half_index][position]);
+            write!(self.live, Service::default(), halves[half_index].services[position]);
         }
         for (service, position) in tables.services.iter().zip(&tables.positions) {
             let entry = Service { ring: starts[service.ring as usize], ..*service };
-            write!(self.live, entry, services[half_index][*position as usize]);
+            write!(self.live, entry, halves[half_index].services[*position as usize]);
         }
-        write!(self.live, tables.settings, settings[half_index]);
+        for (word, bits) in tables.vip_bits().into_iter().enumerate() {
+            write!(self.live, bits, halves[half_index].vips[word]);
+        }
+        write!(self.live, tables.settings, halves[half_index].settings);
         self.describe(half, &tables.description)?;
         // What stands before must be seen before: the tables are complete when the half becomes live.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
@@ -190,18 +202,18 @@ impl Datapath {
 
     /// The live settings.
     pub fn settings(&self) -> Settings {
-        read!(self.live, settings[self.half() as usize])
+        read!(self.live, halves[self.half() as usize].settings)
     }
 
     /// A slot in the ring of a VIP entry.
     pub fn slot(&self, vip: u16, slot: u32) -> Option<Slot> {
         let half = self.half() as usize;
-        let mut entries = (0..SERVICE_POSITIONS as usize).map(|position| read!(self.live, services[half][position]));
+        let mut entries = (0..SERVICE_POSITIONS as usize).map(|position| read!(self.live, halves[half].services[position]));
         let service = entries.find(|entry| {
             let kind = entry.matches.0 >> 24 & 0xf;
             entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
         })?;
-        let index = service.ring + (slot & service.ring_mask);
+        let index = service.ring + (slot & service.ring_mask());
         Some(ring::slot(self.rings.get(index / 2), index))
     }
 
@@ -247,18 +259,17 @@ impl Datapath {
 
     /// How often each verdict was given, by CPU.
     pub fn verdicts(&self) -> Result<Vec<(Verdict, Vec<u64>)>> {
-        let count = |verdict: &Verdict| Ok((*verdict, self.verdicts.get(&(*verdict as u32), 0)?.to_vec()));
-        Verdict::ALL.iter().map(count).collect()
+        Ok(Verdict::ALL.iter().map(|&verdict| (verdict, counted!(self.counts, verdicts[verdict as usize]))).collect())
     }
 
     /// The counters of a VIP entry, by CPU.
     pub fn vip_counts(&self, id: u16) -> Result<Vec<VipCounts>> {
-        Ok(self.vip_counts.get(&(id as u32), 0)?.iter().map(|counts| counts.0).collect())
+        Ok(counted!(self.counts, vips[id as usize]))
     }
 
     /// The counters of a backend, by CPU.
     pub fn backend_counts(&self, id: u16) -> Result<Vec<BackendCounts>> {
-        Ok(self.backend_counts.get(&(id as u32), 0)?.iter().map(|counts| counts.0).collect())
+        Ok(counted!(self.counts, backends[id as usize]))
     }
 
     /// What the kernel would do with a frame, by the same path over the live tables; nothing is counted. Returns

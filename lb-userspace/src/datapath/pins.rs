@@ -160,6 +160,11 @@ pub fn program_name(interface: &str) -> String {
     format!("on:{}", pin_name(interface))
 }
 
+/// What the map is pinned as by which an interface's program finds the one for packets that are not plain.
+pub fn paths_name(interface: &str) -> String {
+    format!("paths:{}", pin_name(interface))
+}
+
 /// The BPF file system allows no dots, interfaces no colons.
 fn pin_name(interface: &str) -> String {
     interface.replace('.', ":")

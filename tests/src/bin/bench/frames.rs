@@ -13,6 +13,16 @@ pub enum Family {
     Ipv6,
 }
 
+impl Family {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+}
+
 /// What kind of packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -22,7 +32,19 @@ pub enum Kind {
     NotVip,
 }
 
-/// Traffic of a kind: `flows` and `vips` are powers of two.
+impl Kind {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Tcp => "tcp",
+            Kind::Udp => "udp",
+            Kind::FloodSyn => "flood_syn",
+            Kind::NotVip => "not_vip",
+        }
+    }
+}
+
+/// Traffic of a kind; `vips` is a power of two.
 pub fn traffic(family: Family, kind: Kind, flows: u32, vips: u32) -> BenchTraffic {
     let network = if kind == Kind::NotVip { 77 } else { 1 };
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], OUR_MAC);
@@ -57,7 +79,8 @@ pub fn traffic(family: Family, kind: Kind, flows: u32, vips: u32) -> BenchTraffi
     BenchTraffic {
         generated: 0,
         frame: words,
-        flow_mask: flows - 1,
+        flows,
+        visited: 0,
         vip_mask: vips - 1,
         source_offset,
         source: u32::from_be_bytes([10, 0, 0, 0]),

@@ -16,14 +16,17 @@ struct Arguments {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// Runs of each row, of which the median counts
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Only rows whose name contains this
+    /// Only rows with these words in their label, such as "weir l2 ipv4 tcp 16000000"; null and bare_ipip come along
     #[arg(long, default_value = "")]
     only: String,
     /// Fewer packets a run: for trying, not for figures
     #[arg(long)]
     quick: bool,
+    /// Let what the generator wrote leave the store buffer before a program reads it
+    #[arg(long, default_value_t = measure::BARRIER, action = clap::ArgAction::Set)]
+    barrier: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,21 +1,45 @@
-//! One measurement: the generator in front of a program, so many times, pinned to one CPU.
+//! One measurement: the generator in front of three programs that take turns, pinned to one CPU.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
-    maps::{Array, ProgramArray},
+    maps::{Array, MapData, ProgramArray},
     programs::{ProgramFd, Xdp},
 };
-use lb_common::abi::{BENCH_FRAME, BenchTraffic};
+use lb_common::abi::{BENCH_FRAME, BENCH_PROGRAMS, BENCH_SEGMENTS, BenchTraffic, BenchTurn};
 use lb_userspace::datapath::Plain;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+/// Whether a barrier stands between what the generator writes and what a program reads.
+pub const BARRIER: bool = false;
+
+/// Packets that a program gets before it is the next one's turn: some milliseconds, less than what disturbs the machine lasts.
+pub const SEGMENT: u32 = 1 << 16;
 
 /// The object with the generator and what Weir is compared with.
 pub struct Bench {
     object: Ebpf,
-    under_test: ProgramArray<aya::maps::MapData>,
-    traffic: Array<aya::maps::MapData, Plain<BenchTraffic>>,
+    under_test: ProgramArray<MapData>,
+    traffic: Array<MapData, Plain<BenchTraffic>>,
+    turn: Array<MapData, Plain<BenchTurn>>,
+    times: Array<MapData, u64>,
 }
+
+/// A program, what it gets, and how each packet must end (`XDP_*`).
+pub struct Contender {
+    pub program: ProgramFd,
+    pub traffic: BenchTraffic,
+    pub action: u32,
+}
+
+/// How many take turns.
+pub const CONTENDERS: usize = BENCH_PROGRAMS as usize;
+
+/// ns a packet, generator included, of each contender in one round of segments.
+pub type Round = [f64; CONTENDERS];
 
 /// Programs of the bench itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,20 +50,22 @@ pub enum Reference {
 }
 
 impl Bench {
-    pub fn load() -> Result<Self> {
-        let mut cpus = CpuSet::new();
-        cpus.set(0)?;
-        sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus).context("cannot pin to one CPU")?;
+    pub fn load(barrier: bool) -> Result<Self> {
+        take_one_cpu()?;
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf-objects/bench.o");
         let path = std::env::var("WEIR_OBJECTS").map_or(path.to_owned(), |directory| format!("{directory}/bench.o"));
         let bytes = std::fs::read(&path).with_context(|| format!("{path}: run `cargo xtask build`"))?;
-        let mut object = EbpfLoader::new().load(&bytes)?;
+        let mut object = EbpfLoader::new().override_global("BARRIER", &u32::from(barrier), true).load(&bytes)?;
         for name in ["generate", "null", "swap", "bare_ipip"] {
             program(&mut object, name)?.load()?;
         }
-        let under_test = ProgramArray::try_from(object.take_map("UNDER_TEST").context("no map UNDER_TEST")?)?;
-        let traffic = Array::try_from(object.take_map("TRAFFIC").context("no map TRAFFIC")?)?;
-        Ok(Bench { object, under_test, traffic })
+        Ok(Bench {
+            under_test: ProgramArray::try_from(object.take_map("UNDER_TEST").context("no map UNDER_TEST")?)?,
+            traffic: Array::try_from(object.take_map("TRAFFIC").context("no map TRAFFIC")?)?,
+            turn: Array::try_from(object.take_map("TURN").context("no map TURN")?)?,
+            times: Array::try_from(object.take_map("TIMES").context("no map TIMES")?)?,
+            object,
+        })
     }
 
     pub fn reference(&mut self, reference: Reference) -> Result<ProgramFd> {
@@ -51,30 +77,73 @@ impl Bench {
         Ok(program(&mut self.object, name)?.fd()?.try_clone()?)
     }
 
-    /// ns a run, generator included. Fails if the program did not end with `action`.
-    pub fn run(
-        &mut self,
-        program_under_test: &ProgramFd,
-        traffic: &BenchTraffic,
-        packets: u32,
-        action: u32,
-    ) -> Result<f64> {
-        self.under_test.set(0, program_under_test, 0)?;
-        self.traffic.set(0, Plain(*traffic), 0)?;
-        let generate = program(&mut self.object, "generate")?;
+    /// Makes the contenders ready: fails if the first packet of one does not end as it must.
+    pub fn prepare(&mut self, contenders: &[Contender; CONTENDERS]) -> Result<()> {
+        for (number, contender) in (0..).zip(contenders) {
+            self.under_test.set(number, &contender.program, 0)?;
+            self.traffic.set(number, Plain(contender.traffic), 0)?;
+        }
+        for (number, contender) in (0..).zip(contenders) {
+            let action = self.generate(BenchTurn { program: number, left: 1, segment: 0, timed: 0, since: 0 }, 1)?;
+            if action != contender.action {
+                bail!("the first packet got action {action}, not {}", contender.action);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs so many rounds of segments; the flows go on where the last run ended.
+    pub fn run(&mut self, rounds: u32) -> Result<Vec<Round>> {
+        let segments = rounds * BENCH_PROGRAMS;
+        ensure!(segments < BENCH_SEGMENTS, "{rounds} rounds at a time are too many");
+        let before = self.generated()?;
+        // The first packet ends no segment, the last one ends the last segment.
+        let turn = BenchTurn { program: BENCH_PROGRAMS - 1, left: 0, segment: SEGMENT, timed: 0, since: 0 };
+        self.generate(turn, segments * SEGMENT + 1)?;
+        let timed = self.turn.get(&0, 0)?.0.timed;
+        ensure!(timed == segments + 1, "{timed} segments were timed, not {}", segments + 1);
+        let generated = self.generated()? - before;
+        let wanted = u64::from(segments) * u64::from(SEGMENT) + 1;
+        ensure!(generated == wanted, "{generated} packets were generated, not {wanted}");
+        (0..rounds).map(|round| self.round(round)).collect()
+    }
+
+    fn round(&self, round: u32) -> Result<Round> {
+        let mut times = [0.0; CONTENDERS];
+        for (number, slot) in (0..).zip(&mut times) {
+            let nanoseconds = self.times.get(&(1 + round * BENCH_PROGRAMS + number), 0)?;
+            *slot = nanoseconds as f64 / f64::from(SEGMENT);
+        }
+        Ok(times)
+    }
+
+    /// Generates packets; returns what became of the last.
+    fn generate(&mut self, turn: BenchTurn, packets: u32) -> Result<u32> {
+        self.turn.set(0, Plain(turn), 0)?;
         let frame = [0; BENCH_FRAME];
         let options = TestRunOptions { data_in: Some(&frame), repeat: packets, ..TestRunOptions::default() };
-        let result = generate.test_run(options).context("the kernel did not run the generator")?;
-        if result.return_value != action {
-            bail!("the last packet got action {}, not {action}", result.return_value);
-        }
-        let generated = self.traffic.get(&0, 0)?.0.generated;
-        if generated != u64::from(packets) {
-            bail!("{generated} packets were generated, not {packets}");
-        }
-        // The kernel tells the mean in whole ns; that is too coarse only for the cheapest rows.
-        Ok(result.duration.as_secs_f64() * 1e9)
+        let generate = program(&mut self.object, "generate")?;
+        Ok(generate.test_run(options).context("the kernel did not run the generator")?.return_value)
     }
+
+    fn generated(&self) -> Result<u64> {
+        (0..BENCH_PROGRAMS).try_fold(0, |sum, number| Ok(sum + self.traffic.get(&number, 0)?.0.generated))
+    }
+}
+
+/// Stays on the last CPU that it may use, the first having most of the interrupts, and before everything else there if
+/// that is allowed.
+fn take_one_cpu() -> Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no CPU to run on")?;
+    let mut cpus = CpuSet::new();
+    cpus.set(last)?;
+    sched_setaffinity(this, &cpus).context("cannot pin to one CPU")?;
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters outlive the call. A refusal only means more noise.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) };
+    Ok(())
 }
 
 fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

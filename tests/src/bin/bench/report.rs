@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    frames::{Family, Kind},
-    rows::{Forward, Row},
-};
+use crate::rows::Row;
 
 /// The table.
 pub fn text(rows: &[Row]) -> String {
@@ -15,11 +12,11 @@ pub fn text(rows: &[Row]) -> String {
     )];
     lines.extend(rows.iter().map(|row| {
         format!(
-            "{:<10} {:<5} {:<5} {:<10} {:>9} {:>8} {:>8} {:>7.1} {:>6.1} {:>6.2}",
+            "{:<10} {:<5} {:<5} {:<10} {:>9} {:>8} {:>8} {:>7.2} {:>6.2} {:>6.3}",
             row.program,
-            forward(row.forward),
-            family(row.family),
-            kind(row.kind),
+            row.forward.name(),
+            row.family.name(),
+            row.kind.name(),
             row.flows,
             row.services,
             row.backends,
@@ -38,41 +35,17 @@ pub fn json(rows: &[Row]) -> Value {
         .map(|row| {
             json!({
                 "program": row.program,
-                "forward": forward(row.forward),
-                "family": family(row.family),
-                "kind": kind(row.kind),
+                "forward": row.forward.name(),
+                "family": row.family.name(),
+                "kind": row.kind.name(),
                 "flows": row.flows,
                 "services": row.services,
                 "backends": row.backends,
-                "ns": (row.ns * 10.0).round() / 10.0,
-                "spread": (row.spread * 10.0).round() / 10.0,
+                "ns": (row.ns * 100.0).round() / 100.0,
+                "spread": (row.spread * 100.0).round() / 100.0,
                 "ratio": (row.ratio * 1000.0).round() / 1000.0,
             })
         })
         .collect();
     json!({ "version": 1, "rows": rows })
-}
-
-fn forward(forward: Forward) -> &'static str {
-    match forward {
-        Forward::L2 => "l2",
-        Forward::Ipip => "ipip",
-        Forward::Ip6 => "ip6",
-    }
-}
-
-fn family(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ipv4",
-        Family::Ipv6 => "ipv6",
-    }
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Tcp => "tcp",
-        Kind::Udp => "udp",
-        Kind::FloodSyn => "flood_syn",
-        Kind::NotVip => "not_vip",
-    }
 }

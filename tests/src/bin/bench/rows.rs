@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use lb_common::abi::{self, NextHop, mac_bits};
 use lb_userspace::{
@@ -14,7 +14,7 @@ use lb_userspace::{
 use crate::{
     Arguments,
     frames::{self, Family, Kind},
-    measure::{Bench, Reference, median},
+    measure::{Bench, Contender, Reference, SEGMENT, median},
 };
 
 const XDP_DROP: u32 = 1;
@@ -27,6 +27,17 @@ pub enum Forward {
     L2,
     Ipip,
     Ip6,
+}
+
+impl Forward {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Forward::L2 => "l2",
+            Forward::Ipip => "ipip",
+            Forward::Ip6 => "ip6",
+        }
+    }
 }
 
 /// One measured row.
@@ -57,22 +68,34 @@ struct Plan {
     backends: u32,
 }
 
-/// Measures everything, the null and the bare encapsulation beside each row so that the ratio is of one moment.
+/// Measures what is wanted, each row beside the null and the bare encapsulation so that its ratio is of one moment.
 pub fn measure_all(arguments: &Arguments) -> Result<Vec<Row>> {
-    let mut bench = Bench::load()?;
-    let mut rows = Vec::new();
-    for plan in plans().into_iter().filter(|plan| name(plan).contains(&arguments.only)) {
-        rows.push(measure(&mut bench, &plan, arguments)?);
-    }
-    Ok(rows)
+    let mut bench = Bench::load(arguments.barrier)?;
+    let mut weir = None;
+    wanted(&arguments.only).iter().map(|plan| measure(&mut bench, &mut weir, plan, arguments)).collect()
 }
 
-fn name(plan: &Plan) -> String {
+/// The rows with these words, one after the other, in their label, and the null and the bare encapsulation at as many flows.
+fn wanted(only: &str) -> Vec<Plan> {
+    let words: Vec<_> = only.split_whitespace().collect();
+    let all = plans();
+    let named = |plan: &Plan| {
+        let label = label(plan);
+        let label: Vec<_> = label.split(' ').collect();
+        words.is_empty() || label.windows(words.len()).any(|part| part == words)
+    };
+    let flows: Vec<_> = all.iter().filter(|plan| named(plan)).map(|plan| plan.flows).collect();
+    let compared = |plan: &Plan| matches!(plan.program, "null" | "bare_ipip") && flows.contains(&plan.flows);
+    all.into_iter().filter(|plan| named(plan) || compared(plan)).collect()
+}
+
+fn label(plan: &Plan) -> String {
     let Plan { program, forward, family, kind, flows, services, backends } = plan;
-    format!("{program} {forward:?} {family:?} {kind:?} {flows} {services} {backends}")
+    let (forward, family, kind) = (forward.name(), family.name(), kind.name());
+    format!("{program} {forward} {family} {kind} {flows} {services} {backends}")
 }
 
-const FLOWS: [u32; 3] = [1, 1 << 20, 1 << 24];
+const FLOWS: [u32; 3] = [1, 1_000_000, 16_000_000];
 const STEPS: [u32; 4] = [1, 64, 1024, 4096];
 
 fn plans() -> Vec<Plan> {
@@ -81,25 +104,20 @@ fn plans() -> Vec<Plan> {
         forward: Forward::L2,
         family: Family::Ipv4,
         kind: Kind::Tcp,
-        flows: 1 << 24,
+        flows: FLOWS[2],
         services: 1,
         backends: 100,
     };
     let mut plans = Vec::new();
-    for flows in FLOWS {
-        for program in ["null", "swap", "bare_ipip"] {
-            plans.push(Plan { program, flows, backends: 0, services: 0, ..base });
-        }
-        for forward in [Forward::L2, Forward::Ipip, Forward::Ip6] {
-            for kind in [Kind::Tcp, Kind::Udp] {
-                for family in [Family::Ipv4, Family::Ipv6] {
-                    plans.push(Plan { forward, kind, family, flows, ..base });
+    for program in ["null", "swap", "bare_ipip"] {
+        plans.extend(FLOWS.map(|flows| Plan { program, flows, services: 0, backends: 0, ..base }));
+    }
+    for forward in [Forward::L2, Forward::Ipip, Forward::Ip6] {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            for kind in [Kind::Tcp, Kind::FloodSyn, Kind::NotVip, Kind::Udp] {
+                if forward == Forward::L2 || matches!(kind, Kind::Tcp | Kind::Udp) {
+                    plans.extend(FLOWS.map(|flows| Plan { forward, family, kind, flows, ..base }));
                 }
-            }
-        }
-        for kind in [Kind::FloodSyn, Kind::NotVip] {
-            for family in [Family::Ipv4, Family::Ipv6] {
-                plans.push(Plan { kind, family, flows, ..base });
             }
         }
     }
@@ -108,25 +126,30 @@ fn plans() -> Vec<Plan> {
     plans
 }
 
-fn measure(bench: &mut Bench, plan: &Plan, arguments: &Arguments) -> Result<Row> {
+/// Rounds of a quick run, and the least of a real one.
+const ROUNDS: [u32; 2] = [4, 24];
+
+fn measure(bench: &mut Bench, weir: &mut Option<Weir>, plan: &Plan, arguments: &Arguments) -> Result<Row> {
     let traffic = frames::traffic(plan.family, plan.kind, plan.flows, plan.services.max(1));
     let plain = frames::traffic(Family::Ipv4, Kind::Tcp, plan.flows, 1);
-    let packets = if arguments.quick { 1 << 18 } else { plan.flows.max(1 << 22) };
-    let null = bench.reference(Reference::Null)?;
-    let bare = bench.reference(Reference::BareIpip)?;
-    let weir = Weir::load(plan)?;
     let (program, action) = match plan.program {
         "null" => (bench.reference(Reference::Null)?, XDP_TX),
         "swap" => (bench.reference(Reference::Swap)?, XDP_TX),
         "bare_ipip" => (bench.reference(Reference::BareIpip)?, XDP_TX),
-        _ => (weir.program()?, action(plan.kind)),
+        _ => (Weir::configured(weir, plan)?.program()?, action(plan.kind)),
     };
+    let contenders = [
+        Contender { program: bench.reference(Reference::Null)?, traffic, action: XDP_TX },
+        Contender { program: bench.reference(Reference::BareIpip)?, traffic: plain, action: XDP_TX },
+        Contender { program, traffic, action },
+    ];
+    bench.prepare(&contenders)?;
+    let rounds = if arguments.quick { ROUNDS[0] } else { plan.flows.div_ceil(SEGMENT).max(ROUNDS[1]) };
     let (mut ns, mut ratios) = (Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
-        let zero = bench.run(&null, &traffic, packets, XDP_TX)?;
-        let zero_bare = bench.run(&null, &plain, packets, XDP_TX)?;
-        let bare = bench.run(&bare, &plain, packets, XDP_TX)? - zero_bare;
-        let this = bench.run(&program, &traffic, packets, action)? - zero;
+        let rounds = bench.run(rounds)?;
+        let bare = median(rounds.iter().map(|[null, bare, _]| bare - null).collect());
+        let this = median(rounds.iter().map(|[null, _, this]| this - null).collect());
         ns.push(this);
         ratios.push(this / bare);
     }
@@ -156,13 +179,24 @@ fn action(kind: Kind) -> u32 {
 
 /// Weir, loaded with the tables of a row and attached to nothing.
 struct Weir {
+    configuration: String,
     loaded: Loaded,
     pins: Pins,
 }
 
 impl Weir {
-    fn load(plan_of: &Plan) -> Result<Self> {
-        let config = config::parse("bench", &configuration(plan_of))?;
+    /// The one that is loaded, or if the row wants another configuration a new one in its place.
+    fn configured<'a>(loaded: &'a mut Option<Weir>, plan: &Plan) -> Result<&'a Weir> {
+        let configuration = configuration(plan);
+        if loaded.as_ref().is_none_or(|weir| weir.configuration != configuration) {
+            *loaded = None;
+            *loaded = Some(Weir::load(configuration)?);
+        }
+        loaded.as_ref().context("was loaded above")
+    }
+
+    fn load(configuration: String) -> Result<Self> {
+        let config = config::parse("bench", &configuration)?;
         let node =
             NodeAddresses { v4: Some([192, 0, 2, 1].into()), v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()) };
         let tables = plan(&config, node)?;
@@ -175,7 +209,7 @@ impl Weir {
             let mac = [2, 0, 0, 1, (id >> 8) as u8, id as u8];
             loaded.datapath().set_next_hop(id, NextHop::resolved(mac), 0, 1500);
         }
-        Ok(Weir { loaded, pins })
+        Ok(Weir { configuration, loaded, pins })
     }
 
     fn program(&self) -> Result<ProgramFd> {
