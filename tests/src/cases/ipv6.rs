@@ -90,6 +90,14 @@ fn extensions() -> Vec<Case> {
         row("33", "as many bytes as are walked", tcp(JUMBO_V6).extensions(&longest)).reaches("10.0.0.90"),
         row("33", "8 bytes more than are walked", tcp(JUMBO_V6).extensions(&too_long)).gets(Malformed),
         row("33", "one header more than are walked", tcp(WEB_V6).extensions(&several(9))).gets(Malformed),
+        row("33 35", "one header more than are walked, that of a later fragment", {
+            udp(DNS_V6).data(&[0x33; 192]).extensions(&several(8)).fragment(96, 200)
+        })
+        .gets(Malformed),
+        row("33 35", "as many headers as are walked, the last that of a later fragment", {
+            udp(DNS_V6).data(&[0x33; 192]).extensions(&several(7)).fragment(96, 200)
+        })
+        .reaches_one_of(&FOUR, "dns6"),
         row("33", "20 headers", tcp(WEB_V6).extensions(&several(20))).gets(Malformed),
         row("33", "20 headers, to no VIP", tcp(NOBODY).extensions(&several(20))).gets(NotAVip),
         row("33", "an extension header longer than the packet", poke(with_options().frame(), L4_V6 + 1, &[5]))
