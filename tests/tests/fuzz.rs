@@ -21,8 +21,8 @@ fn campaign(seed: u64) -> Campaign {
 
 #[test]
 fn cases_and_corpus_whole_and_at_every_length() {
-    let begin = Instant::now();
     let mut campaign = campaign(SEED);
+    let begin = Instant::now();
     for input in [corpus::of_cases(), corpus::checked_in()].concat() {
         campaign.run_input(&input).unwrap_or_else(|finding| panic!("{finding}"));
         campaign.run_truncated(&input).unwrap_or_else(|finding| panic!("{finding}"));
@@ -32,8 +32,8 @@ fn cases_and_corpus_whole_and_at_every_length() {
 
 #[test]
 fn a_fixed_seed() {
-    let begin = Instant::now();
     let mut campaign = campaign(SEED);
+    let begin = Instant::now();
     for _ in 0..FRAMES / BATCH {
         campaign.run_batch().unwrap_or_else(|finding| panic!("{finding}"));
     }

@@ -122,6 +122,10 @@ impl Reference {
             out[l3 + 7] = 64;
             replace_word(out, l4, u16::from_be_bytes([129, 0]), l4 + 2);
         }
+        // Of the two forms of zero the one that is right even where all words are zero.
+        if be16(out, l4 + 2) == 0 {
+            out[l4 + 2..l4 + 4].copy_from_slice(&[0xff; 2]);
+        }
     }
 
     /// Row 66: an ICMP message in front of the first bytes of the packet, from the VIP to the client.

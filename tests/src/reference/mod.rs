@@ -282,6 +282,10 @@ impl Reference {
                 self.later_fragment(frame, link, network, at_one, judgement, out)
             }
             (protocol, Shape::Whole) if protocol == icmp => self.icmp(frame, link, network, judgement, out),
+            (_, Shape::First) => {
+                judgement.feature = Some(Feature::FragmentPorts);
+                Err(Stop::IfVip(Verdict::OtherProtocol))
+            }
             _ => Err(Stop::IfVip(Verdict::OtherProtocol)),
         }
     }

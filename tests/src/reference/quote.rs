@@ -1,7 +1,5 @@
 //! ICMP and ICMPv6 to a VIP: echo requests, and errors, which follow the flow that they quote.
 
-use std::net::IpAddr;
-
 use super::{
     Feature, Flow, Frame, ICMP, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source,
     network::{self, Network, Shape, be16, ipv4_address, ipv6_address},
@@ -19,10 +17,16 @@ impl Reference {
     ) -> Result<Verdict, Stop> {
         judgement.feature = Some(Feature::IcmpError);
         let vip = *self.vips.get(&network.destination).ok_or(Verdict::NotAVip)?;
-        let message = within(frame, network, network.l4, 8).ok_or(Verdict::Malformed)?;
         let (echo, errors): (u8, &[u8]) =
             if network.protocol == ICMP { (8, &[3, 11, 12]) } else { (128, &[1, 2, 3, 4]) };
-        if message[0] == echo && message[1] == 0 {
+        let kind = within(frame, network, network.l4, 4).ok_or(Verdict::Malformed)?;
+        let is_echo = kind[..2] == [echo, 0];
+        if !is_echo && !errors.contains(&kind[0]) {
+            judgement.feature = None;
+            return Err(Verdict::OtherProtocol.into());
+        }
+        let message = within(frame, network, network.l4, 8).ok_or(Verdict::Malformed)?;
+        if is_echo {
             judgement.feature = Some(Feature::Echo);
             judge_source(network)?;
             if !vip.live {
@@ -30,10 +34,6 @@ impl Reference {
             }
             self.answer_echo(link, network, out);
             return Ok(Verdict::EchoAnswered);
-        }
-        if !errors.contains(&message[0]) {
-            judgement.feature = None;
-            return Err(Verdict::OtherProtocol.into());
         }
         let flow = quoted_flow(frame, network).ok_or(Verdict::Malformed)?;
         let service = self.service(flow.vip, flow.protocol, flow.vip_port)?;
@@ -83,8 +83,6 @@ fn quoted_flow(frame: &Frame, network: &Network) -> Option<Flow> {
         return None;
     }
     let ports = within(frame, network, l4, 4)?;
-    let (vip_port, client_port): (u16, u16) = (be16(ports, 0), be16(ports, 2));
-    let is_known = |address: IpAddr| address.is_ipv4() == network.destination.is_ipv4();
-    debug_assert!(is_known(vip) && is_known(client));
+    let (vip_port, client_port) = (be16(ports, 0), be16(ports, 2));
     (vip_port != 0 && client_port != 0).then_some(Flow { client, client_port, vip, vip_port, protocol })
 }
