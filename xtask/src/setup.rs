@@ -29,6 +29,9 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("ncat", "ncat"),
 ];
 
+/// What libFuzzer is compiled with.
+const COMPILERS: [(&str, &str); 1] = [("c++", "g++")];
+
 const CARGO_DENY: &str = "0.20.2";
 
 /// The packages that hold a prebuilt `core` for BPF and the compiler it belongs to; which of them a Debian has
@@ -41,6 +44,7 @@ type Install = fn() -> Result<()>;
 pub fn all() -> Result<()> {
     linker::ensure(&bpf_compiler()?)?;
     programs()?;
+    compilers()?;
     lint_tools()?;
     Ok(())
 }
@@ -66,7 +70,17 @@ pub fn bpf_compiler() -> Result<Rustc> {
 
 /// The programs that the demo and the tests run.
 pub fn programs() -> Result<()> {
-    let missing = || PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).collect::<Vec<_>>();
+    bring("the demo and the tests need", &PROGRAMS)
+}
+
+/// The compilers that the fuzzer needs besides Rust's.
+pub fn compilers() -> Result<()> {
+    bring("the fuzzer needs", &COMPILERS)
+}
+
+/// Installs what is missing; an error names it and who needs it.
+fn bring(who_needs: &str, programs: &[(&str, &str)]) -> Result<()> {
+    let missing = || programs.iter().filter(|(program, _)| find(program).is_none()).collect::<Vec<_>>();
     let before = missing();
     if before.is_empty() {
         return Ok(());
@@ -79,7 +93,7 @@ pub fn programs() -> Result<()> {
     let names = after.iter().map(|(program, package)| format!("{program} (Debian's package {package})"));
     let names = names.collect::<Vec<_>>().join(", ");
     let why = installed.err().unwrap_or(anyhow!("apt did not bring it"));
-    Err(why).context(format!("the demo and the tests need {names}: install what is missing"))
+    Err(why).context(format!("{who_needs} {names}: install what is missing"))
 }
 
 /// The tools that `lint` runs.

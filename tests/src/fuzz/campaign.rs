@@ -6,8 +6,7 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 
 use super::{
-    corpus,
-    generate,
+    corpus, generate,
     input::Input,
     judges::Judges,
     mutate,
@@ -28,7 +27,6 @@ pub struct Campaign {
     /// To be damaged.
     bases: Vec<Vec<u8>>,
     rng: Rng,
-    seed: u64,
     /// So far.
     pub totals: Totals,
 }
@@ -42,14 +40,7 @@ impl Campaign {
             .collect::<Result<_>>()?;
         let names = judges.iter().map(|judges| Names::new(judges.reference.setup())).collect();
         let bases = [corpus::of_cases(), corpus::checked_in()].concat().into_iter().flat_map(|input| input.frames);
-        Ok(Campaign {
-            judges,
-            names,
-            bases: bases.collect(),
-            rng: Rng::with_seed(seed),
-            seed,
-            totals: Totals::default(),
-        })
+        Ok(Campaign { judges, names, bases: bases.collect(), rng: Rng::with_seed(seed), totals: Totals::default() })
     }
 
     /// Judges frames that are given: those of one setup, one after another.
@@ -122,7 +113,7 @@ impl Campaign {
         let disagreement = again.unwrap_or_else(|| {
             super::judges::Disagreement("seen once, and not again: something outside the frames differs".into())
         });
-        Box::new(Finding::new(judges, small, disagreement, self.seed))
+        Box::new(Finding::new(judges, small, disagreement))
     }
 }
 

@@ -303,7 +303,7 @@ fn icmp6(rng: &mut Rng, names: &Names, vip: &[u8; 16], out: &mut Vec<u8>) {
     match kind {
         1..=4 => {
             let asked = aim(rng, &names.vips6, &names.others6);
-        let aim = answer(rng, asked, vip, &names.vips6);
+            let aim = answer(rng, asked, vip, &names.vips6);
             quote(rng, out, |rng, out| ipv6_of(rng, &aim, None, out));
         }
         135 => {

@@ -25,7 +25,8 @@ use crate::{
 };
 
 /// What the path does not do yet. Where one of these decides, host and kernel are only compared with each other.
-pub const NOT_YET: &[Feature] = &[Feature::Echo, Feature::IcmpError, Feature::FragmentPorts, Feature::TooBigAnswer, Feature::Mss];
+pub const NOT_YET: &[Feature] =
+    &[Feature::Echo, Feature::IcmpError, Feature::FragmentPorts, Feature::TooBigAnswer, Feature::Mss];
 
 /// The shortest frame that the kernel's test run takes.
 const ETHERNET_HEADER: usize = 14;
@@ -235,4 +236,3 @@ fn in_reference(verdict: Verdict) -> reference::Verdict {
     let all = reference::Verdict::ALL.iter();
     *all.clone().find(|known| known.label() == verdict.label()).expect("the specification names every verdict")
 }
-

@@ -7,6 +7,7 @@
 pub mod campaign;
 pub mod corpus;
 pub mod generate;
+pub mod guided;
 pub mod input;
 pub mod judges;
 pub mod mutate;

@@ -49,23 +49,21 @@ pub struct Finding {
     pub disagreement: Disagreement,
     /// What the reference says of the last frame, and what must leave.
     pub judged: Option<(Judgement, Vec<u8>)>,
-    /// What was behind the last frame before it was made small.
-    pub seed: u64,
 }
 
 impl Finding {
     /// Asks the reference what should have been.
-    pub fn new(judges: &mut Judges, frames: Vec<Vec<u8>>, disagreement: Disagreement, seed: u64) -> Self {
+    pub fn new(judges: &mut Judges, frames: Vec<Vec<u8>>, disagreement: Disagreement) -> Self {
         judges.forget();
         let judged = frames.iter().map(|frame| judges.by_reference(frame)).last();
-        Finding { input: Input { variation: judges.variation, frames }, disagreement, judged, seed }
+        Finding { input: Input { variation: judges.variation, frames }, disagreement, judged }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let setup = VARIATIONS[self.input.variation].setup.name;
-        writeln!(f, "disagreement under setup {setup}, seed {}:\n{}", self.seed, self.disagreement)?;
+        writeln!(f, "disagreement under setup {setup}: {}", self.disagreement)?;
         for frame in &self.input.frames {
             writeln!(f, "frame of {} bytes: {}", frame.len(), hex(frame))?;
         }

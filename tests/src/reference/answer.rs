@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber,
-    Ipv4Header, Ipv6Header, icmpv4,
+    ArpEthIpv4Packet, ArpOperation, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header,
+    Ipv6Header, icmpv4,
 };
 
 use super::{
@@ -49,7 +49,13 @@ impl Reference {
     }
 
     /// Rows 39 and 40; `None` of what is no neighbour or listener discovery.
-    pub(super) fn neighbour(&self, frame: &Frame, link: &Link, network: &Network, out: &mut Vec<u8>) -> Option<Verdict> {
+    pub(super) fn neighbour(
+        &self,
+        frame: &Frame,
+        link: &Link,
+        network: &Network,
+        out: &mut Vec<u8>,
+    ) -> Option<Verdict> {
         let fixed = frame.at(network.l3, 40)?;
         if fixed[6] != ICMPV6 || network.length == 40 || network.end() > frame.bytes.len() {
             return None;

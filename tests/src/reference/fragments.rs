@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Feature, Frame, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source, network::Network, transport};
+use super::{
+    Feature, Frame, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source, network::Network, transport,
+};
 
 /// What identifies a datagram in pieces.
 type Datagram = (std::net::IpAddr, std::net::IpAddr, u32, u8);
@@ -32,7 +34,16 @@ impl Reference {
         self.judge_packet(network, &segment, service, false, judgement)?;
         self.fragments.0.insert(datagram(network), (segment.source, segment.destination));
         let ports = hashed_ports(network, segment.source, segment.destination);
-        Ok(self.deliver(frame, link, network, service, &network.flow(ports.0, ports.1), Some(&segment), judgement, out)?)
+        Ok(self.deliver(
+            frame,
+            link,
+            network,
+            service,
+            &network.flow(ports.0, ports.1),
+            Some(&segment),
+            judgement,
+            out,
+        )?)
     }
 
     /// Rows 21, 22, 23 and 35.

@@ -16,7 +16,7 @@ mod verdict;
 
 use std::{collections::HashMap, net::IpAddr};
 
-use etherparse::{Ethernet2HeaderSlice, EtherType, SingleVlanHeaderSlice};
+use etherparse::{EtherType, Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 
 pub use setup::{Backend, Protocol, Service, Setup, SynPolicy, Way};
 pub use verdict::{Action, Options, SynKind, Verdict};
@@ -278,9 +278,7 @@ impl Reference {
         match (network.protocol, shape) {
             (TCP | UDP, Shape::Whole) => self.whole(frame, link, network, judgement, out),
             (TCP | UDP, Shape::First) => self.first_fragment(frame, link, network, judgement, out),
-            (TCP | UDP, Shape::Later { at_one }) => {
-                self.later_fragment(frame, link, network, at_one, judgement, out)
-            }
+            (TCP | UDP, Shape::Later { at_one }) => self.later_fragment(frame, link, network, at_one, judgement, out),
             (protocol, Shape::Whole) if protocol == icmp => self.icmp(frame, link, network, judgement, out),
             (_, Shape::First) => {
                 judgement.feature = Some(Feature::FragmentPorts);
@@ -360,11 +358,8 @@ impl Reference {
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Verdict> {
         let service = &self.setup.services[service];
-        judgement.hash = if service.hash_source {
-            hash::source(&self.key, flow.client)
-        } else {
-            hash::flow(&self.key, flow)
-        };
+        judgement.hash =
+            if service.hash_source { hash::source(&self.key, flow.client) } else { hash::flow(&self.key, flow) };
         let ring = &self.setup.rings[service.ring];
         let slot = judgement.hash as usize % ring.len();
         judgement.slot = Some(slot);
@@ -380,7 +375,10 @@ fn judge_source(network: &Network) -> Result<(), Verdict> {
             source.octets()[0] == 0 || source.is_loopback() || source.is_multicast() || source.is_broadcast()
         }
         IpAddr::V6(source) => {
-            source.is_unspecified() || source.is_loopback() || source.is_multicast() || source.to_ipv4_mapped().is_some()
+            source.is_unspecified()
+                || source.is_loopback()
+                || source.is_multicast()
+                || source.to_ipv4_mapped().is_some()
         }
     };
     if martian || network.source == network.destination {

@@ -1,6 +1,9 @@
 //! TCP and UDP headers, and what kind of SYN a segment is.
 
-use super::{Frame, Options, SynKind, TCP, network::{Network, be16}};
+use super::{
+    Frame, Options, SynKind, TCP,
+    network::{Network, be16},
+};
 
 /// A transport header whose ports can be read.
 pub struct Segment<'a> {

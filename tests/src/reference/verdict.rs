@@ -152,4 +152,3 @@ pub enum Options {
     /// Some.
     Real,
 }
-
