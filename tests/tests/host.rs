@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{
+    balance::Outcome,
     filter::Syn,
     verdict::{Action, Verdict},
 };
 use tests::{
-    cases::{self, Case},
+    cases::{self, Case, Marks},
     expect::{Flows, check},
-    frames::tcp,
+    frames::{self, tcp},
     host::Host,
-    setup::{SPREAD, STANDARD},
+    setup::{
+        BESIDE, DNS, DNS_V6, GUARDED, ONE_OF_ALL, SOURCE, SOURCE_V6, SPREAD, STANDARD, TUNNEL4, TUNNEL4_UDP,
+        TUNNEL4_V6, TUNNEL6, TUNNEL6_UDP, TUNNEL6_V6, WEB, WEB_UDP, WEB_UDP_V6, WEB_V6,
+    },
 };
 
 /// Runs the cases of an area; fails with all that differ.
@@ -34,11 +38,23 @@ fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
     if Syn::from_number(outcome.syn) != case.syn {
         return Err(format!("SYN: {:?}, not {:?}", outcome.syn, case.syn));
     }
+    if let Some(marks) = marks(&outcome)
+        && marks != case.marks
+    {
+        return Err(format!("marks: {marks:?}, not {:?}", case.marks));
+    }
     let beside = host.world.interfaces[1].index;
     if outcome.verdict == Verdict::Redirected && outcome.redirect != beside {
         return Err(format!("to interface {}, not {beside}", outcome.redirect));
     }
     Ok(())
+}
+
+/// What is counted besides of a packet that is sent on.
+fn marks(outcome: &Outcome) -> Option<Marks> {
+    let marked = |mark| outcome.marks & mark != 0;
+    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
+        .then(|| Marks { icmp_error: marked(Outcome::ICMP_ERROR), small_mtu: marked(Outcome::SMALL_MTU) })
 }
 
 #[test]
@@ -72,6 +88,16 @@ fn udp() {
 }
 
 #[test]
+fn fragments() {
+    run("Fragments");
+}
+
+#[test]
+fn icmp() {
+    run("ICMP and ICMPv6");
+}
+
+#[test]
 fn backends_and_tunnels() {
     run("Backends, tunnels and size");
 }
@@ -99,6 +125,20 @@ fn what_is_passed_or_dropped_is_untouched() {
     for case in cases::all() {
         let rewrites = matches!(case.verdict.action(), Action::Transmit | Action::Redirect);
         assert_eq!(rewrites, case.output != cases::Output::Untouched, "{}", case.title());
+    }
+}
+
+/// The plain path is held to the other wherever it decides; this shows that it does.
+#[test]
+fn plain_packets_go_the_plain_way() {
+    let host = Host::new(STANDARD.world());
+    let tcp = [WEB, WEB_V6, SOURCE, SOURCE_V6, GUARDED, TUNNEL4, TUNNEL4_V6, TUNNEL6, TUNNEL6_V6, BESIDE, ONE_OF_ALL];
+    let udp = [WEB_UDP, WEB_UDP_V6, DNS, DNS_V6, TUNNEL4_UDP, TUNNEL6_UDP];
+    let tcp = tcp.map(|vip| (vip, frames::tcp(vip).frame()));
+    let udp = udp.map(|vip| (vip, frames::udp(vip).data(&[0; 40]).frame()));
+    let others = [("a flood", frames::bare_syn(GUARDED).tcp(|tcp| tcp.window_size = 0).frame())];
+    for (what, frame) in tcp.into_iter().chain(udp).chain(others) {
+        assert!(host.is_plain(&frame), "{what}");
     }
 }
 

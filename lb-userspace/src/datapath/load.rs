@@ -75,7 +75,10 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let numbers = 0..interfaces.len() as u32;
-    let mut objects = numbers.zip(&interfaces).map(|(number, interface)| load_object(pins, tables, number, &interface.name)).collect::<Result<Vec<_>>>()?;
+    let mut objects = numbers
+        .zip(&interfaces)
+        .map(|(number, interface)| load_object(pins, tables, number, &interface.name))
+        .collect::<Result<Vec<_>>>()?;
     let datapath = Datapath::from_directory(pins, &pins.next_tables(), Access::Write)?;
     for (number, interface) in (0..).zip(&interfaces) {
         datapath.set_interface(number, interface.entry);
@@ -151,7 +154,7 @@ impl Loaded {
 const ANY: &str = "weir_any";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 5] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "AYA_LOGS"];
+const SHARED: [&str; 6] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "AYA_LOGS"];
 
 fn load_object(pins: &Pins, tables: &Tables, number: u32, interface: &str) -> Result<Ebpf> {
     let cpus = nr_cpus().map_err(|(what, error)| anyhow!("cannot count the CPUs: {what}: {error}"))? as u32;

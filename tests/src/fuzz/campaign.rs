@@ -88,7 +88,9 @@ impl Campaign {
     fn judge(&mut self, variation: usize, frames: &[Vec<u8>]) -> Result<(), Box<Finding>> {
         let judges = &mut self.judges[variation];
         let before = (judges.host_frames, judges.kernel_frames);
-        judges.forget();
+        if judges.forget().is_err() {
+            return Err(self.find(variation, frames));
+        }
         for (number, frame) in frames.iter().enumerate() {
             match judges.judge(frame) {
                 Ok(judgement) => *self.totals.verdicts.entry(judgement.verdict).or_default() += 1,

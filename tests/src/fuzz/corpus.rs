@@ -16,12 +16,12 @@ pub fn checked_in() -> Vec<Input> {
     lines.map(|line| parse(line).unwrap_or_else(|| panic!("corpus/frames.txt: {line}: no setup and frames"))).collect()
 }
 
-/// The frame of every case, under the case's setup.
+/// The frame of every case and those that came before it, under the case's setup.
 pub fn of_cases() -> Vec<Input> {
     let number = |name: &str| VARIATIONS.iter().position(|variation| variation.setup.name == name);
     let input = |case: cases::Case| {
         let variation = number(case.setup.name).unwrap_or_else(|| panic!("{}: no such variation", case.setup.name));
-        Input::one(variation, case.frame)
+        Input { variation, frames: [case.before, vec![case.frame]].concat() }
     };
     cases::all().into_iter().map(input).collect()
 }

@@ -34,11 +34,11 @@ impl Input {
         }
     }
 
-    /// The inverse, for one or two frames.
+    /// The inverse; of more than two frames the last two are left.
     pub fn to_bytes(&self) -> Vec<u8> {
         let variation = self.variation as u8;
         match &self.frames[..] {
-            [one, other] => {
+            [.., one, other] => {
                 let length = (one.len() as u16).to_le_bytes();
                 [&[variation | TWO][..], &length, one, other].concat()
             }

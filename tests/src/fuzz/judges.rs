@@ -25,8 +25,7 @@ use crate::{
 };
 
 /// What the path does not do yet. Where one of these decides, host and kernel are only compared with each other.
-pub const NOT_YET: &[Feature] =
-    &[Feature::Echo, Feature::IcmpError, Feature::FragmentPorts, Feature::TooBigAnswer, Feature::Mss];
+pub const NOT_YET: &[Feature] = &[Feature::TooBigAnswer, Feature::Mss];
 
 /// The shortest frame that the kernel's test run takes.
 const ETHERNET_HEADER: usize = 14;
@@ -91,8 +90,10 @@ impl Judges {
     }
 
     /// Forgets what earlier frames left behind.
-    pub fn forget(&mut self) {
-        self.reference.forget();
+    pub fn forget(&mut self) -> Result<()> {
+        let places = self.reference.forget();
+        self.host.forget(&places);
+        self.kernel.as_ref().map_or(Ok(()), |kernel| kernel.kernel.forget(&places))
     }
 
     /// Judges a frame by all. What they agree on is returned.
@@ -140,8 +141,7 @@ impl Judges {
 
     /// What is wrong with frames that come after one another, from a table of fragments that is empty.
     pub fn disagreement(&mut self, frames: &[Vec<u8>]) -> Option<Disagreement> {
-        self.forget();
-        if let Err(error) = self.begin_counting() {
+        if let Err(error) = self.forget().and_then(|()| self.begin_counting()) {
             return Some(Disagreement(format!("the kernel: {error:#}")));
         }
         let judged = frames.iter().try_for_each(|frame| self.judge(frame).map(drop));
@@ -181,6 +181,8 @@ impl Judges {
         if let Some(interface) = judgement.interface {
             same("interface", outcome.redirect, self.host.world.interfaces[interface].index)?;
             same("bytes", u64::from(outcome.bytes), judgement.bytes)?;
+            same("ICMP error", outcome.marks & Outcome::ICMP_ERROR != 0, judgement.icmp_error)?;
+            same("small MTU", outcome.marks & Outcome::SMALL_MTU != 0, judgement.small_mtu)?;
         }
         if left == self.expected {
             return Ok(());
@@ -225,8 +227,8 @@ fn as_judgement(outcome: &Outcome) -> Judgement {
             },
         }),
         bytes: u64::from(outcome.bytes),
-        icmp_error: false,
-        small_mtu: false,
+        icmp_error: outcome.marks & Outcome::ICMP_ERROR != 0,
+        small_mtu: outcome.marks & Outcome::SMALL_MTU != 0,
         mss_lowered: false,
         feature: None,
     }

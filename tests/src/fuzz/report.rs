@@ -54,7 +54,7 @@ pub struct Finding {
 impl Finding {
     /// Asks the reference what should have been.
     pub fn new(judges: &mut Judges, frames: Vec<Vec<u8>>, disagreement: Disagreement) -> Self {
-        judges.forget();
+        judges.reference.forget();
         let judged = frames.iter().map(|frame| judges.by_reference(frame)).last();
         Finding { input: Input { variation: judges.variation, frames }, disagreement, judged }
     }

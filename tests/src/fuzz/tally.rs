@@ -46,6 +46,9 @@ fn count(counts: &mut VipCounts, judgement: &Judgement, sent: bool) {
         _ if sent => {
             counts.packets += 1;
             counts.bytes += judgement.bytes;
+            counts.icmp_errors += u64::from(judgement.icmp_error);
+            counts.small_mtu += u64::from(judgement.small_mtu);
+            counts.mss_lowered += u64::from(judgement.mss_lowered);
         }
         Action::Pass => counts.passed += 1,
         // Answered instead of sent on: the packet itself got nowhere.

@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 
 use super::{
-    Feature, Frame, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source, network::Network, transport,
+    Frame, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, hash, judge_source, network::Network, transport,
 };
 
-/// What identifies a datagram in pieces.
-type Datagram = (std::net::IpAddr, std::net::IpAddr, u32, u8);
+/// How many datagrams are remembered: each has one place, by its hash, and whoever comes later takes it.
+const PLACES: u64 = 65_536;
 
-/// Ports by datagram.
+/// Ports by place, with the tag of the datagram that they belong to.
 #[derive(Default)]
-pub struct Fragments(HashMap<Datagram, (u16, u16)>);
+pub struct Fragments(HashMap<u32, (u32, u16, u16)>);
 
-fn datagram(network: &Network) -> Datagram {
-    (network.source, network.destination, network.identification, network.protocol)
+impl Fragments {
+    /// The places that are taken.
+    pub fn places(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
 }
 
 impl Reference {
@@ -27,12 +30,12 @@ impl Reference {
         judgement: &mut Judgement,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Stop> {
-        judgement.feature = Some(Feature::FragmentPorts);
         let segment = transport::read(frame, network).ok_or(Stop::IfVip(Verdict::Malformed))?;
         let service = self.service_of(network, &segment)?;
         judgement.service = Some(service);
         self.judge_packet(network, &segment, service, false, judgement)?;
-        self.fragments.0.insert(datagram(network), (segment.source, segment.destination));
+        let (place, tag) = self.place(network);
+        self.fragments.0.insert(place, (tag, segment.source, segment.destination));
         let ports = hashed_ports(network, segment.source, segment.destination);
         Ok(self.deliver(
             frame,
@@ -63,15 +66,22 @@ impl Reference {
         let (service, ports) = match vip.udp {
             Some(service) if network.protocol == UDP => (service, (0, 0)),
             _ => {
-                judgement.feature = Some(Feature::FragmentPorts);
-                let ports = *self.fragments.0.get(&datagram(network)).ok_or(Verdict::Fragment)?;
-                let service = self.service(network.destination, network.protocol, ports.1)?;
-                (service, hashed_ports(network, ports.0, ports.1))
+                let (place, tag) = self.place(network);
+                let remembered = self.fragments.0.get(&place).filter(|(whose, ..)| *whose == tag);
+                let (_, source, destination) = *remembered.ok_or(Verdict::Fragment)?;
+                let service = self.service(network.destination, network.protocol, destination)?;
+                (service, hashed_ports(network, source, destination))
             }
         };
         judgement.service = Some(service);
         judge_source(network)?;
         Ok(self.deliver(frame, link, network, service, &network.flow(ports.0, ports.1), None, judgement, out)?)
+    }
+
+    /// The place of a datagram and its tag, which is never 0.
+    fn place(&self, network: &Network) -> (u32, u32) {
+        let hash = hash::datagram(&self.key, network);
+        ((hash >> 32 & (PLACES - 1)) as u32, (hash as u32).max(1))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::Flow;
+use super::{Flow, network::Network};
 
 const TWO_32: u128 = 1 << 32;
 const TWO_64: u128 = 1 << 64;
@@ -38,16 +38,26 @@ fn mix(bits: u128) -> u128 {
 pub fn flow(key: &[u32; 12], flow: &Flow) -> u32 {
     let [a, b] = flow.client_port.to_be_bytes();
     let [c, d] = flow.vip_port.to_be_bytes();
-    let last = [u32::from_le_bytes([a, b, c, d]), u32::from(flow.protocol)];
-    match (flow.client, flow.vip) {
-        (IpAddr::V4(client), IpAddr::V4(vip)) => {
-            nh(key, &[u32::from_le_bytes(client.octets()), u32::from_le_bytes(vip.octets()), last[0], last[1]])
+    finish(both(key, flow.client, flow.vip, u32::from_le_bytes([a, b, c, d]), flow.protocol))
+}
+
+/// The hash of a datagram: the same sum with the identification in place of the ports, mixed as a key is.
+pub fn datagram(key: &[u32; 12], network: &Network) -> u64 {
+    mix(both(key, network.source, network.destination, network.identification, network.protocol)) as u64
+}
+
+fn both(key: &[u32; 12], source: IpAddr, destination: IpAddr, number: u32, protocol: u8) -> u128 {
+    let protocol = u32::from(protocol);
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let addresses = [source, destination].map(|address| u32::from_le_bytes(address.octets()));
+            nh(key, &[addresses[0], addresses[1], number, protocol])
         }
-        (IpAddr::V6(client), IpAddr::V6(vip)) => {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let mut words = [0; 10];
-            words[..4].copy_from_slice(&words6(client));
-            words[4..8].copy_from_slice(&words6(vip));
-            words[8..].copy_from_slice(&last);
+            words[..4].copy_from_slice(&words6(source));
+            words[4..8].copy_from_slice(&words6(destination));
+            words[8..].copy_from_slice(&[number, protocol]);
             nh(key, &words)
         }
         _ => unreachable!("both ends of a packet are of one family"),
@@ -57,8 +67,8 @@ pub fn flow(key: &[u32; 12], flow: &Flow) -> u32 {
 /// The hash of a source alone: an IPv4 address is paired with 0.
 pub fn source(key: &[u32; 12], client: IpAddr) -> u32 {
     match client {
-        IpAddr::V4(client) => nh(key, &[u32::from_le_bytes(client.octets()), 0]),
-        IpAddr::V6(client) => nh(key, &words6(client)),
+        IpAddr::V4(client) => finish(nh(key, &[u32::from_le_bytes(client.octets()), 0])),
+        IpAddr::V6(client) => finish(nh(key, &words6(client))),
     }
 }
 
@@ -69,12 +79,15 @@ fn words6(address: std::net::Ipv6Addr) -> [u32; 4] {
     })
 }
 
-/// The sum modulo 2^64 of (word + key) * (next word + next key), each factor modulo 2^32; finished by one multiplication
-/// between two shifts.
-fn nh(key: &[u32; 12], words: &[u32]) -> u32 {
+/// The sum modulo 2^64 of (word + key) * (next word + next key), each factor modulo 2^32.
+fn nh(key: &[u32; 12], words: &[u32]) -> u128 {
     let factor = |at: usize| (u128::from(words[at]) + u128::from(key[at])) % TWO_32;
     let sum: u128 = (0..words.len()).step_by(2).map(|at| factor(at) * factor(at + 1)).sum();
-    let sum = sum % TWO_64;
+    sum % TWO_64
+}
+
+/// One multiplication between two shifts.
+fn finish(sum: u128) -> u32 {
     let mixed = (sum ^ sum >> 32) * ROOT_3 % TWO_64;
     ((mixed ^ mixed >> 32) % TWO_32) as u32
 }

@@ -28,12 +28,6 @@ use transport::Segment;
 /// Parts of the specification, to say which a frame needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum Feature {
-    /// Answers to echo requests.
-    Echo,
-    /// ICMP errors and what they quote.
-    IcmpError,
-    /// Fragments whose ports are read or remembered.
-    FragmentPorts,
     /// Answers to packets that are too big.
     TooBigAnswer,
     /// Lowering of the MSS.
@@ -182,9 +176,9 @@ impl Reference {
         &self.setup
     }
 
-    /// Forgets the fragments that it saw.
-    pub fn forget(&mut self) {
-        self.fragments = Fragments::default();
+    /// Forgets the fragments that it saw; returns the places that were taken in the table.
+    pub fn forget(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.fragments).places().collect()
     }
 
     /// Judges a frame; `out` is what leaves, or what is passed or dropped, unchanged.
@@ -280,10 +274,6 @@ impl Reference {
             (TCP | UDP, Shape::First) => self.first_fragment(frame, link, network, judgement, out),
             (TCP | UDP, Shape::Later { at_one }) => self.later_fragment(frame, link, network, at_one, judgement, out),
             (protocol, Shape::Whole) if protocol == icmp => self.icmp(frame, link, network, judgement, out),
-            (_, Shape::First) => {
-                judgement.feature = Some(Feature::FragmentPorts);
-                Err(Stop::IfVip(Verdict::OtherProtocol))
-            }
             _ => Err(Stop::IfVip(Verdict::OtherProtocol)),
         }
     }

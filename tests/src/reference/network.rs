@@ -20,7 +20,7 @@ pub struct Network {
     pub flow_label: u32,
     /// IPv4's DF.
     pub dont_fragment: bool,
-    /// Of the datagram, where it is a fragment.
+    /// Of the datagram, where it is a fragment, as a little-endian host loads it; the last fragment header's.
     pub identification: u32,
     /// Where the header begins.
     pub l3: usize,
@@ -92,7 +92,7 @@ pub fn ipv4(frame: &Frame, l3: usize) -> Result<Network, Verdict> {
         class: header[1],
         flow_label: 0,
         dont_fragment: fragment & 0x4000 != 0,
-        identification: u32::from(be16(header, 4)),
+        identification: u32::from(u16::from_le_bytes([header[4], header[5]])),
         l3,
         l4: l3 + header_length,
         length,
@@ -164,9 +164,7 @@ pub fn walk(frame: &Frame, l3: usize, first: u8, end: usize) -> Option<Chain> {
         }
         if chain.protocol == FRAGMENT {
             let (offset, more) = (be16(header, 2) & 0xfff8, header[3] & 1 == 1);
-            if offset != 0 || more {
-                chain.identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-            }
+            chain.identification = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
             if offset != 0 {
                 chain.shape = Shape::Later { at_one: false };
                 chain.protocol = header[0];

@@ -1,7 +1,7 @@
 //! ICMP and ICMPv6 to a VIP: echo requests, and errors, which follow the flow that they quote.
 
 use super::{
-    Feature, Flow, Frame, ICMP, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source,
+    Flow, Frame, ICMP, Judgement, Link, Reference, Stop, TCP, UDP, Verdict, judge_source,
     network::{self, Network, Shape, be16, ipv4_address, ipv6_address},
 };
 
@@ -15,19 +15,16 @@ impl Reference {
         judgement: &mut Judgement,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Stop> {
-        judgement.feature = Some(Feature::IcmpError);
         let vip = *self.vips.get(&network.destination).ok_or(Verdict::NotAVip)?;
         let (echo, errors): (u8, &[u8]) =
             if network.protocol == ICMP { (8, &[3, 11, 12]) } else { (128, &[1, 2, 3, 4]) };
         let kind = within(frame, network, network.l4, 4).ok_or(Verdict::Malformed)?;
         let is_echo = kind[..2] == [echo, 0];
         if !is_echo && !errors.contains(&kind[0]) {
-            judgement.feature = None;
             return Err(Verdict::OtherProtocol.into());
         }
         let message = within(frame, network, network.l4, 8).ok_or(Verdict::Malformed)?;
         if is_echo {
-            judgement.feature = Some(Feature::Echo);
             judge_source(network)?;
             if !vip.live {
                 return Err(Verdict::OtherProtocol.into());

@@ -1,7 +1,10 @@
 //! The packets of the bench, padded to one length so that all cost the generator the same.
 
 use etherparse::PacketBuilder;
-use lb_common::abi::{BENCH_FRAME, BenchTraffic};
+use lb_common::{
+    abi::{BENCH_FRAME, BenchTraffic},
+    verdict::Action,
+};
 
 /// The MAC that the bench's interface is said to have.
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -40,6 +43,15 @@ impl Kind {
             Kind::Udp => "udp",
             Kind::FloodSyn => "flood_syn",
             Kind::NotVip => "not_vip",
+        }
+    }
+
+    /// What Weir does with it.
+    pub fn action(self) -> Action {
+        match self {
+            Kind::Tcp | Kind::Udp => Action::Transmit,
+            Kind::FloodSyn => Action::Drop,
+            Kind::NotVip => Action::Pass,
         }
     }
 }

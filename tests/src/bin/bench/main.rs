@@ -21,7 +21,7 @@ struct Arguments {
     /// Only rows with these words in their label, such as "weir l2 ipv4 tcp 16000000"; null and bare_ipip come along
     #[arg(long, default_value = "")]
     only: String,
-    /// Fewer packets a run: for trying, not for figures
+    /// One short run of each row: for trying, not for figures
     #[arg(long)]
     quick: bool,
     /// Let what the generator wrote leave the store buffer before a program reads it

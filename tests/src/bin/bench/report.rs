@@ -10,19 +10,19 @@ pub fn text(rows: &[Row]) -> String {
         "{:<10} {:<5} {:<5} {:<10} {:>9} {:>8} {:>8} {:>7} {:>6} {:>6}",
         "program", "fwd", "ip", "kind", "flows", "services", "backends", "ns", "+-", "ratio"
     )];
-    lines.extend(rows.iter().map(|row| {
+    lines.extend(rows.iter().map(|Row { plan, ns, spread, ratio }| {
         format!(
             "{:<10} {:<5} {:<5} {:<10} {:>9} {:>8} {:>8} {:>7.2} {:>6.2} {:>6.3}",
-            row.program,
-            row.forward.name(),
-            row.family.name(),
-            row.kind.name(),
-            row.flows,
-            row.services,
-            row.backends,
-            row.ns,
-            row.spread,
-            row.ratio
+            plan.program,
+            plan.forward.name(),
+            plan.family.name(),
+            plan.kind.name(),
+            plan.flows,
+            plan.services,
+            plan.backends,
+            ns,
+            spread,
+            ratio
         )
     }));
     lines.join("\n")
@@ -32,18 +32,18 @@ pub fn text(rows: &[Row]) -> String {
 pub fn json(rows: &[Row]) -> Value {
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| {
+        .map(|Row { plan, ns, spread, ratio }| {
             json!({
-                "program": row.program,
-                "forward": row.forward.name(),
-                "family": row.family.name(),
-                "kind": row.kind.name(),
-                "flows": row.flows,
-                "services": row.services,
-                "backends": row.backends,
-                "ns": (row.ns * 100.0).round() / 100.0,
-                "spread": (row.spread * 100.0).round() / 100.0,
-                "ratio": (row.ratio * 1000.0).round() / 1000.0,
+                "program": plan.program,
+                "forward": plan.forward.name(),
+                "family": plan.family.name(),
+                "kind": plan.kind.name(),
+                "flows": plan.flows,
+                "services": plan.services,
+                "backends": plan.backends,
+                "ns": (ns * 100.0).round() / 100.0,
+                "spread": (spread * 100.0).round() / 100.0,
+                "ratio": (ratio * 1000.0).round() / 1000.0,
             })
         })
         .collect();

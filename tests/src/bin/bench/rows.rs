@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, ensure};
 use aya::programs::ProgramFd;
-use lb_common::abi::{self, NextHop, mac_bits};
+use lb_common::{
+    abi::{self, NextHop, mac_bits},
+    verdict::Action,
+};
 use lb_userspace::{
     config,
     datapath::{self, Attachment, Loaded, Pins, requirements::Kernel},
@@ -16,10 +19,6 @@ use crate::{
     frames::{self, Family, Kind},
     measure::{Bench, Contender, Reference, SEGMENT, median},
 };
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
 
 /// How Weir forwards in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +41,27 @@ impl Forward {
 
 /// One measured row.
 pub struct Row {
+    pub plan: Plan,
+    /// Over the null program, the median of all runs.
+    pub ns: f64,
+    /// The slowest run less the fastest.
+    pub spread: f64,
+    /// To the bare encapsulation, the median of all runs.
+    pub ratio: f64,
+}
+
+impl Row {
+    fn new(plan: Plan, runs: &[Run]) -> Self {
+        let ns = || runs.iter().map(|run| run.this);
+        let (low, high) = (ns().fold(f64::MAX, f64::min), ns().fold(f64::MIN, f64::max));
+        let ratio = median(runs.iter().map(|run| run.this / run.bare).collect());
+        Row { plan, ns: median(ns().collect()), spread: high - low, ratio }
+    }
+}
+
+/// A row to be measured.
+#[derive(Clone, Copy)]
+pub struct Plan {
     pub program: &'static str,
     pub forward: Forward,
     pub family: Family,
@@ -49,30 +69,22 @@ pub struct Row {
     pub flows: u32,
     pub services: u32,
     pub backends: u32,
-    /// Over the null program.
-    pub ns: f64,
-    /// The slowest run less the fastest.
-    pub spread: f64,
-    pub ratio: f64,
 }
 
-/// A row to be measured.
-#[derive(Clone, Copy)]
-struct Plan {
-    program: &'static str,
-    forward: Forward,
-    family: Family,
-    kind: Kind,
-    flows: u32,
-    services: u32,
-    backends: u32,
-}
-
-/// Measures what is wanted, each row beside the null and the bare encapsulation so that its ratio is of one moment.
+/// Measures what is wanted, each row beside the null and the bare encapsulation so that its ratio is of one moment; all
+/// rows once, then all once more, so that no row has all its runs while the machine is disturbed.
 pub fn measure_all(arguments: &Arguments) -> Result<Vec<Row>> {
     let mut bench = Bench::load(arguments.barrier)?;
-    let mut weir = None;
-    wanted(&arguments.only).iter().map(|plan| measure(&mut bench, &mut weir, plan, arguments)).collect()
+    let mut weirs = Vec::new();
+    let plans = wanted(&arguments.only);
+    let mut rows: Vec<_> = plans.iter().map(|_| Vec::new()).collect();
+    let (runs, least) = if arguments.quick { (1, QUICK_ROUNDS) } else { (arguments.runs, ROUNDS) };
+    for _ in 0..runs {
+        for (plan, runs) in plans.iter().zip(&mut rows) {
+            runs.push(measure(&mut bench, &mut weirs, plan, least)?);
+        }
+    }
+    Ok(plans.into_iter().zip(rows).map(|(plan, runs)| Row::new(plan, &runs)).collect())
 }
 
 /// The rows with these words, one after the other, in their label, and the null and the bare encapsulation at as many flows.
@@ -121,87 +133,82 @@ fn plans() -> Vec<Plan> {
             }
         }
     }
-    plans.extend(STEPS.map(|services| Plan { services, ..base }));
+    // One service and 100 backends have been above.
+    plans.extend(STEPS[1..].iter().map(|services| Plan { services: *services, ..base }));
     plans.extend(STEPS.map(|backends| Plan { backends, ..base }));
     plans
 }
 
-/// Rounds of a quick run, and the least of a real one.
-const ROUNDS: [u32; 2] = [4, 24];
+/// The least rounds of a run.
+const ROUNDS: u32 = 128;
+/// The same, of a quick one.
+const QUICK_ROUNDS: u32 = 16;
 
-fn measure(bench: &mut Bench, weir: &mut Option<Weir>, plan: &Plan, arguments: &Arguments) -> Result<Row> {
+/// What a packet costs over the null program, ns.
+struct Run {
+    this: f64,
+    bare: f64,
+}
+
+fn measure(bench: &mut Bench, weirs: &mut Vec<Weir>, plan: &Plan, least: u32) -> Result<Run> {
     let traffic = frames::traffic(plan.family, plan.kind, plan.flows, plan.services.max(1));
     let plain = frames::traffic(Family::Ipv4, Kind::Tcp, plan.flows, 1);
-    let (program, action) = match plan.program {
-        "null" => (bench.reference(Reference::Null)?, XDP_TX),
-        "swap" => (bench.reference(Reference::Swap)?, XDP_TX),
-        "bare_ipip" => (bench.reference(Reference::BareIpip)?, XDP_TX),
-        _ => (Weir::configured(weir, plan)?.program()?, action(plan.kind)),
+    let weir = if plan.program == "weir" { Some(Weir::configured(weirs, plan)?) } else { None };
+    let (program, action) = match (plan.program, weir) {
+        (_, Some(weir)) => (weir.program()?, plan.kind.action()),
+        ("swap", _) => (bench.reference(Reference::Swap)?, Action::Transmit),
+        ("bare_ipip", _) => (bench.reference(Reference::BareIpip)?, Action::Transmit),
+        _ => (bench.reference(Reference::Null)?, Action::Transmit),
     };
     let contenders = [
-        Contender { program: bench.reference(Reference::Null)?, traffic, action: XDP_TX },
-        Contender { program: bench.reference(Reference::BareIpip)?, traffic: plain, action: XDP_TX },
+        Contender { program: bench.reference(Reference::Null)?, traffic, action: Action::Transmit },
+        Contender { program: bench.reference(Reference::BareIpip)?, traffic: plain, action: Action::Transmit },
         Contender { program, traffic, action },
     ];
     bench.prepare(&contenders)?;
-    let rounds = if arguments.quick { ROUNDS[0] } else { plan.flows.div_ceil(SEGMENT).max(ROUNDS[1]) };
-    let (mut ns, mut ratios) = (Vec::new(), Vec::new());
-    for _ in 0..arguments.runs {
-        let rounds = bench.run(rounds)?;
-        let bare = median(rounds.iter().map(|[null, bare, _]| bare - null).collect());
-        let this = median(rounds.iter().map(|[null, _, this]| this - null).collect());
-        ns.push(this);
-        ratios.push(this / bare);
+    let rounds = plan.flows.div_ceil(SEGMENT).max(least);
+    let (before, [null, bare, this]) = loop {
+        let before = weir.map(|weir| weir.seen(action)).transpose()?;
+        if let Some(times) = bench.run(rounds)? {
+            break (before, times);
+        }
+    };
+    if let (Some(weir), Some(before)) = (weir, before) {
+        let (seen, sent) = (weir.seen(action)? - before, u64::from(rounds * SEGMENT));
+        ensure!(seen == sent, "{}: {seen} of {sent} packets ended by {}", label(plan), action.label());
     }
-    let (low, high) = ns.iter().fold((f64::MAX, f64::MIN), |(low, high), ns| (low.min(*ns), high.max(*ns)));
-    let Plan { program, forward, family, kind, flows, services, backends } = *plan;
-    Ok(Row {
-        program,
-        forward,
-        family,
-        kind,
-        flows,
-        services,
-        backends,
-        ns: median(ns),
-        spread: high - low,
-        ratio: median(ratios),
-    })
-}
-
-fn action(kind: Kind) -> u32 {
-    match kind {
-        Kind::Tcp | Kind::Udp => XDP_TX,
-        Kind::FloodSyn => XDP_DROP,
-        Kind::NotVip => XDP_PASS,
-    }
+    Ok(Run { this: this - null, bare: bare - null })
 }
 
 /// Weir, loaded with the tables of a row and attached to nothing.
 struct Weir {
-    configuration: String,
+    configuration: Configuration,
     loaded: Loaded,
     pins: Pins,
 }
 
 impl Weir {
-    /// The one that is loaded, or if the row wants another configuration a new one in its place.
-    fn configured<'a>(loaded: &'a mut Option<Weir>, plan: &Plan) -> Result<&'a Weir> {
-        let configuration = configuration(plan);
-        if loaded.as_ref().is_none_or(|weir| weir.configuration != configuration) {
-            *loaded = None;
-            *loaded = Some(Weir::load(configuration)?);
-        }
-        loaded.as_ref().context("was loaded above")
+    /// The one loaded with the tables that a row wants; loads it if there is none.
+    fn configured<'a>(loaded: &'a mut Vec<Weir>, plan: &Plan) -> Result<&'a Weir> {
+        let configuration = Configuration::of(plan);
+        let found = loaded.iter().position(|weir| weir.configuration == configuration);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                loaded.push(Weir::load(configuration, loaded.len())?);
+                loaded.len() - 1
+            }
+        };
+        Ok(&loaded[index])
     }
 
-    fn load(configuration: String) -> Result<Self> {
-        let config = config::parse("bench", &configuration)?;
+    fn load(configuration: Configuration, number: usize) -> Result<Self> {
+        let config = config::parse("bench", &configuration.text())?;
         let node =
             NodeAddresses { v4: Some([192, 0, 2, 1].into()), v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()) };
         let tables = plan(&config, node)?;
         let entry = abi::Interface { mac: mac_bits(frames::OUR_MAC), index: 1, ..abi::Interface::default() };
-        let pins = Pins::new(format!("/sys/fs/bpf/weir-{}-bench", std::process::id()));
+        let pins = Pins::new(format!("/sys/fs/bpf/weir-{}-bench{number}", std::process::id()));
         pins.prepare()?;
         let interface = Attachment { name: "bench".into(), entry, xdp: None };
         let loaded = datapath::load(&pins, Kernel::running()?, &tables, vec![interface])?;
@@ -210,6 +217,13 @@ impl Weir {
             loaded.datapath().set_next_hop(id, NextHop::resolved(mac), 0, 1500);
         }
         Ok(Weir { configuration, loaded, pins })
+    }
+
+    /// Packets that ended by this action so far.
+    fn seen(&self, action: Action) -> Result<u64> {
+        let verdicts = self.loaded.datapath().verdicts()?;
+        let of_action = verdicts.iter().filter(|(verdict, _)| verdict.action() == action);
+        Ok(of_action.flat_map(|(_, packets)| packets).sum())
     }
 
     fn program(&self) -> Result<ProgramFd> {
@@ -223,28 +237,44 @@ impl Drop for Weir {
     }
 }
 
-fn configuration(plan: &Plan) -> String {
-    let Plan { forward, services, backends, .. } = plan;
-    let method = if *forward == Forward::L2 { "l2" } else { "ipip" };
-    let backend = |i: u32| match forward {
-        Forward::L2 | Forward::Ipip => format!("\"10.200.{}.{}\"", i >> 8, i & 255),
-        Forward::Ip6 => format!("\"2001:db8:b::{i:x}\""),
-    };
-    let backends: Vec<_> = (1..=(*backends).max(1)).map(backend).collect();
-    let mut text = "interface = \"bench\"\n".to_owned();
-    for service in 0..(*services).max(1) {
-        let (high, low) = (1 + (service >> 8), service & 255);
+/// What differs between the configurations of rows.
+#[derive(PartialEq, Eq)]
+struct Configuration {
+    forward: Forward,
+    family: Family,
+    port: &'static str,
+    services: u32,
+    backends: u32,
+}
+
+impl Configuration {
+    fn of(plan: &Plan) -> Self {
+        let Plan { forward, family, services, backends, .. } = *plan;
         let port = if plan.kind == Kind::Udp { "53/udp" } else { "80" };
-        let vip = match plan.family {
-            Family::Ipv4 => format!("172.16.{high}.{low}:{port}"),
-            Family::Ipv6 => format!("[2001:db8::ac10:{:x}]:{port}", high << 8 | low),
-        };
-        let backends = backends.join(", ");
-        // Writing into a string cannot fail.
-        let _ = write!(
-            text,
-            "[service.s{service}]\nvip = \"{vip}\"\nbackends = [{backends}]\nforward = \"{method}\"\nsyn = \"drop\"\n"
-        );
+        Configuration { forward, family, port, services, backends }
     }
-    text
+
+    fn text(&self) -> String {
+        let Configuration { forward, family, port, services, backends } = self;
+        let method = if *forward == Forward::L2 { "l2" } else { "ipip" };
+        let backend = |i: u32| match forward {
+            Forward::L2 | Forward::Ipip => format!("\"10.200.{}.{}\"", i >> 8, i & 255),
+            Forward::Ip6 => format!("\"2001:db8:b::{i:x}\""),
+        };
+        let backends = (1..=*backends).map(backend).collect::<Vec<_>>().join(", ");
+        let mut text = "interface = \"bench\"\n".to_owned();
+        for service in 0..*services {
+            let (high, low) = (1 + (service >> 8), service & 255);
+            let vip = match family {
+                Family::Ipv4 => format!("172.16.{high}.{low}:{port}"),
+                Family::Ipv6 => format!("[2001:db8::ac10:{:x}]:{port}", high << 8 | low),
+            };
+            // Writing into a string cannot fail.
+            let _ = write!(
+                text,
+                "[service.s{service}]\nvip = \"{vip}\"\nbackends = [{backends}]\nforward = \"{method}\"\nsyn = \"drop\"\n"
+            );
+        }
+        text
+    }
 }
