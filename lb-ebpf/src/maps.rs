@@ -1,6 +1,11 @@
 //! The maps of the balancer and how the path reads them. Sizes marked so are set anew by whoever loads.
 
-use aya_ebpf::{Global, btf_maps::{Array, ProgramArray}, helpers::bpf_get_smp_processor_id, macros::btf_map};
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, ProgramArray},
+    helpers::bpf_get_smp_processor_id,
+    macros::btf_map,
+};
 use lb_common::{
     abi::{BACKEND_ENTRIES, Counts, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES},
     balance::{NONE, Outcome},

@@ -174,7 +174,9 @@ impl Host {
         let (before, mut copy) = (frame.bytes(), frame.clone());
         let outcome = balance(frame, &self.tables);
         match plain(&mut copy, &self.tables, &Keep) {
-            Some(plain) => assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise"),
+            Some(plain) => {
+                assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise")
+            }
             None => assert_eq!(copy.bytes(), before, "the plain path changed a packet that is not plain"),
         }
         let (vip, backend) = chosen(&self.world, outcome.vip, outcome.backend);

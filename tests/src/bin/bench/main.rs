@@ -1,13 +1,20 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
+mod end_to_end;
 mod frames;
 mod machine;
 mod measure;
+mod plan;
 mod report;
 mod rows;
+mod size;
+mod weir;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use lb_userspace::{datapath::requirements::Kernel, lab::LIVE_FRAMES_KERNEL};
+use report::Report;
+use rows::Measured;
 
 /// Measures what a packet costs
 #[derive(Parser)]
@@ -38,13 +45,27 @@ enum Output {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let machine = machine::describe()?;
-    if arguments.output == Output::Text {
-        println!("{machine}");
-    }
-    let measured = rows::measure_all(&arguments)?;
+    let load = machine::Load::now()?;
+    let report = measure(machine, &arguments)?;
+    let report = Report { warnings: load.warning_since()?.into_iter().chain(report.warnings).collect(), ..report };
     match arguments.output {
-        Output::Text => println!("{}", report::text(&measured)),
-        Output::Json => println!("{:#}", report::json(&measured)),
+        Output::Text => println!("{}", report.text()),
+        Output::Json => println!("{:#}", report.json()),
     }
     Ok(())
+}
+
+fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
+    let only = plan::Only::new(&arguments.only);
+    measure::take_one_cpu()?;
+    let Measured { rows, left_out } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
+    let over_veth = only.of(end_to_end::plans());
+    let (end_to_end, refused) = if over_veth.is_empty() || Kernel::running()? >= LIVE_FRAMES_KERNEL {
+        (end_to_end::measure_all(over_veth, arguments)?, None)
+    } else {
+        (Vec::new(), Some("end to end: needs kernel 5.18, which sends what a program is tried on".to_owned()))
+    };
+    let warnings = left_out.into_iter().map(|row| format!("left out: {row}")).chain(refused).collect();
+    let size = size::measure(|label| only.wants(label))?;
+    Ok(Report { machine, warnings, rows, end_to_end, size })
 }
