@@ -20,7 +20,7 @@ use crate::{
     Arguments,
     frames::{self, Family, Kind},
     measure::{load_object, median, program, undisturbed},
-    plan::{Forward, Plan},
+    plan::{Forward, Plan, label},
     rows::progress,
     weir::{Pinned, Weir},
 };
@@ -56,24 +56,26 @@ pub fn plans() -> Vec<Plan> {
     ways.concat().into_iter().map(plan).collect()
 }
 
-/// Measures them, each in a network of its own.
+/// Measures them, each over wires of its own; all once, then all once more.
 pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Vec<EndToEnd>> {
-    let measure = |plan: Plan| {
-        progress(&format!("over veth: {} {}", plan.forward.name(), plan.family.name()));
-        let (runs, turns) = if arguments.quick { (1, QUICK_TURNS) } else { (arguments.runs, TURNS) };
-        let mut wires = Wires::new(&plan)?;
-        let (mut weir, mut reflector, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..runs {
-            let [by_weir, reflected] = wires.run(turns)?;
-            weir.push(by_weir);
-            reflector.push(reflected);
-            ratios.push(by_weir / reflected);
+    let (passes, turns) = if arguments.quick { (1, QUICK_TURNS) } else { (arguments.runs, TURNS) };
+    let wires = |(number, plan)| Ok((plan, Wires::new(&plan, number)?, Vec::new()));
+    let mut measured = (0..).zip(plans).map(wires).collect::<Result<Vec<_>>>()?;
+    for pass in 1..=passes {
+        for (plan, wires, runs) in &mut measured {
+            progress(&format!("run {pass} of {passes}: {}", label(plan)));
+            runs.push(wires.run(turns)?);
         }
-        Ok(EndToEnd { plan, weir: median(weir), reflector: median(reflector), ratio: median(ratios) })
-    };
-    let measured = plans.into_iter().map(measure).collect();
+    }
     progress("");
-    measured
+    let middle = |runs: &[[f64; 2]], of: fn(&[f64; 2]) -> f64| median(runs.iter().map(of).collect());
+    let summary = |(plan, _, runs): (Plan, Wires, Vec<[f64; 2]>)| EndToEnd {
+        plan,
+        weir: middle(&runs, |[weir, _]| *weir),
+        reflector: middle(&runs, |[_, reflector]| *reflector),
+        ratio: middle(&runs, |[weir, reflector]| weir / reflector),
+    };
+    Ok(measured.into_iter().map(summary).collect())
 }
 
 /// Two veth pairs, `near0` and `far0` with Weir, `near1` and `far1` with the reflector.
@@ -87,9 +89,11 @@ struct Wires {
 }
 
 impl Wires {
-    fn new(plan: &Plan) -> Result<Self> {
-        let lab = Lab::new("bench")?;
+    fn new(plan: &Plan, number: u32) -> Result<Self> {
+        let lab = Lab::new(&format!("bench{number}"))?;
         let host = lab.host("wires")?;
+        // What the stack sends of its own accord may make another CPU receive, which then goes on as long as there is more.
+        host.set("net/ipv6/conf/default/disable_ipv6", 1)?;
         for number in 0..2 {
             let mac = lb_userspace::links::mac_text(frames::OUR_MAC);
             host.ip(&format!("link add near{number} type veth peer name far{number} address {mac}"))?;
@@ -110,7 +114,7 @@ impl Wires {
                 host.within(|| Ok(program.attach_to_if_index(index, XdpMode::Driver)?))?;
             }
         }
-        let weir = Weir::load(plan, "wires", "far0", host.index("far0")?)?;
+        let weir = Weir::load(plan, &format!("wires{number}"), "far0", host.index("far0")?)?;
         let weir = host.within(|| weir.attach())?;
         let mut traffic = Array::<_, Plain<BenchTraffic>>::try_from(object.take_map("TRAFFIC").context("no TRAFFIC")?)?;
         traffic.set(0, Plain(frames::traffic(plan.family, plan.kind, plan.flows, 1)), 0)?;

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
+mod docs;
 mod end_to_end;
 mod frames;
 mod machine;
@@ -16,21 +17,29 @@ use lb_userspace::{datapath::requirements::Kernel, lab::LIVE_FRAMES_KERNEL};
 use report::Report;
 use rows::Measured;
 
-/// Measures what a packet costs
+/// Measures what a packet costs.
+///
+/// Three tables: ns a packet over a program that does nothing, and as ratios to the barest encapsulation; packets a second from
+/// end to end over veth, against a program that only reflects; how long the programs are. docs/benchmarks.md says how to read
+/// them. Takes about six minutes, of one CPU, as root.
 #[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Arguments {
-    /// How to print
+    /// How to print: text is three tables, json {"version":1,"rows":[…]} with the other tables beside the rows
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Runs of each row, of which the median counts
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    /// Runs of each row; their median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
     /// Only rows with these words in their label, such as "weir l2 ipv4 tcp 16000000"; null and bare_ipip come along
     #[arg(long, default_value = "")]
     only: String,
     /// One short run of each row: for trying, not for figures
     #[arg(long)]
     quick: bool,
+    /// Write the tables into docs/benchmarks.md
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    write_docs: bool,
     /// Let what the generator wrote leave the store buffer before a program reads it
     #[arg(long, default_value_t = measure::BARRIER, action = clap::ArgAction::Set)]
     barrier: bool,
@@ -48,6 +57,9 @@ fn main() -> Result<()> {
     let load = machine::Load::now()?;
     let report = measure(machine, &arguments)?;
     let report = Report { warnings: load.warning_since()?.into_iter().chain(report.warnings).collect(), ..report };
+    if arguments.write_docs {
+        docs::write(&report)?;
+    }
     match arguments.output {
         Output::Text => println!("{}", report.text()),
         Output::Json => println!("{:#}", report.json()),
