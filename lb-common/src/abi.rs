@@ -11,8 +11,8 @@ pub const ABI_VERSION: u32 = 2;
 
 /// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
 pub const SERVICE_POSITIONS: u32 = 32_768;
-/// Bits in one half that say of an address whether it may be a VIP; a power of two.
-pub const VIP_BITS: u32 = 32_768;
+/// Places in one half that say of the addresses which fall there whether one may be a VIP; a power of two.
+pub const VIP_PLACES: u32 = 32_768;
 /// VIP entries (address, port, protocol) that a configuration may have.
 pub const MAX_VIPS: u32 = 4_096;
 /// Distinct backends (address and forwarding method) that a configuration may have.
@@ -62,8 +62,8 @@ abi! {
     Served = 24,
     BenchTraffic = 168,
     BenchTurn = 24,
-    Half = 1_052_776,
-    Live = 2_630_168,
+    Half = 1_081_448,
+    Live = 2_687_512,
     u64 = 8,
 }
 
@@ -153,10 +153,6 @@ impl Match {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Service {
-    /// The VIP.
-    pub address: Address,
-    /// Port, protocol, kind and IP version.
-    pub matches: Match,
     /// Where the ring begins in RINGS, in slots.
     pub ring: u32,
     /// The ring's size as a power of two: see [`Service::ring_mask`]. In an entry of kind [`Match::ADDRESS`] the ring is that
@@ -170,9 +166,19 @@ pub struct Service {
     pub id: u16,
     /// `Service::*` bits.
     pub flags: u16,
+    /// The VIP.
+    pub address: Address,
+    /// Port, protocol, kind and IP version.
+    pub matches: Match,
 }
 
 impl Service {
+    /// The end of the address and what else is matched, in one word: the whole key of an IPv4 entry.
+    #[inline(always)]
+    pub fn key(&self) -> u64 {
+        self.address.0[3] as u64 | (self.matches.0 as u64) << 32
+    }
+
     /// Hash by the source address alone.
     pub const HASH_SOURCE: u16 = 1 << 0;
     /// Drop SYNs with window 0 and no options.
@@ -362,8 +368,8 @@ pub struct Active {
 pub struct Half {
     /// What holds for all packets.
     pub settings: Settings,
-    /// One bit for each address that may be a VIP ([`crate::hash::vip_bit`]); whatever has none is no VIP.
-    pub vips: [u64; VIP_BITS as usize / 64],
+    /// Not 0 where a VIP falls ([`crate::hash::vip_place`]): whatever falls elsewhere is none.
+    pub vips: [u8; VIP_PLACES as usize],
     /// Keys of services and what they lead to.
     pub services: [Service; SERVICE_POSITIONS as usize],
 }

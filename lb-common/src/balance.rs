@@ -4,9 +4,7 @@
 //! judged by the destination address, everything else by the service; what is not for a VIP is passed untouched.
 
 use crate::{
-    abi::{
-        Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, Service, Settings,
-    },
+    abi::{Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, Service, Settings},
     family::Family,
     filter::{self, Syn},
     hash, neighbour,
@@ -369,7 +367,15 @@ impl<'a, T: Tables> Path<'a, T> {
     /// The entry of the services' table for a key: it stands in one of two positions.
     #[inline(always)]
     pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
-        self.find_folded(address, address.fold(self.seed()), matches)
+        let (first, second) = hash::positions(address.fold(self.seed()), matches, self.seed());
+        let key = address.last() as u64 | (matches.0 as u64) << 32;
+        for position in [first, second] {
+            let service = self.half.services.get(position as usize)?;
+            if service.key() == key && address.begins(&service.address) {
+                return Some(service);
+            }
+        }
+        None
     }
 
     #[inline(always)]
@@ -377,23 +383,10 @@ impl<'a, T: Tables> Path<'a, T> {
         self.half.settings.service_seed
     }
 
-    /// Whether an address, as one word, may be a VIP: seldom wrong, and never of a VIP.
+    /// Whether an address may be a VIP: seldom wrong, and never of a VIP.
     #[inline(always)]
-    pub(crate) fn may_be_vip(&self, fold: u64) -> bool {
-        let bit = hash::vip_bit(fold, self.seed());
-        self.half.vips[(bit / 64) as usize] >> (bit % 64) & 1 != 0
-    }
-
-    #[inline(always)]
-    pub(crate) fn find_folded<F: Family>(&self, address: F, fold: u64, matches: Match) -> Option<&'a Service> {
-        let (first, second) = hash::positions(fold, matches, self.seed());
-        for position in [first, second] {
-            let service = self.half.services.get(position as usize)?;
-            if service.matches == matches && address.is(&service.address) {
-                return Some(service);
-            }
-        }
-        None
+    pub(crate) fn may_be_vip<F: Family>(&self, address: F) -> bool {
+        self.half.vips[hash::vip_place(address.narrow()) as usize] != 0
     }
 
     /// What a packet to a service is dropped for.

@@ -7,14 +7,23 @@ pub trait Family: Copy + PartialEq {
     /// 4 or 6.
     const VERSION: u32;
 
-    /// Whether the services' table keeps this address so; the family is compared elsewhere.
-    fn is(self, address: &Address) -> bool;
+    /// The last word of the address as the services' table keeps it.
+    fn last(self) -> u32;
+
+    /// Whether the table keeps the words before it so; the last word and the family are compared elsewhere.
+    fn begins(self, address: &Address) -> bool;
+
+    /// The address in 32 bits, as [`hash::vip_place`] takes it.
+    fn narrow(self) -> u32;
 
     /// The address as one word for [`hash::positions`].
     fn fold(self, seed: u64) -> u64;
 
     /// Whether nothing can be answered to this source.
     fn is_martian(self) -> bool;
+
+    /// Whether this source is certainly none of those: seldom no of another, and cheap.
+    fn is_ordinary(self) -> bool;
 
     /// The keyed hash of a flow.
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32;
@@ -27,8 +36,18 @@ impl Family for u32 {
     const VERSION: u32 = 4;
 
     #[inline(always)]
-    fn is(self, address: &Address) -> bool {
-        address.0[3] == self
+    fn last(self) -> u32 {
+        self
+    }
+
+    #[inline(always)]
+    fn begins(self, _address: &Address) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> u32 {
+        self
     }
 
     #[inline(always)]
@@ -41,6 +60,13 @@ impl Family for u32 {
     fn is_martian(self) -> bool {
         let first = self as u8; // the first byte on the wire
         first == 0 || first == 127 || first >> 4 == 14 || self == u32::MAX
+    }
+
+    /// From 1 to 223 but 127.
+    #[inline(always)]
+    fn is_ordinary(self) -> bool {
+        let first = self as u8;
+        first.wrapping_sub(1) < 223 && first != 127
     }
 
     #[inline(always)]
@@ -58,8 +84,20 @@ impl Family for [u32; 4] {
     const VERSION: u32 = 6;
 
     #[inline(always)]
-    fn is(self, address: &Address) -> bool {
-        address.0 == self
+    fn last(self) -> u32 {
+        self[3]
+    }
+
+    #[inline(always)]
+    fn begins(self, address: &Address) -> bool {
+        // Compared as slices, they would be compared by a function.
+        let [first, second, third, _] = address.0;
+        (first ^ self[0]) | (second ^ self[1]) | (third ^ self[2]) == 0
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> u32 {
+        hash::narrow6(self)
     }
 
     #[inline(always)]
@@ -75,6 +113,12 @@ impl Family for [u32; 4] {
         let leading_zeros = self[0] | self[1] == 0;
         self[0] as u8 == 0xff
             || leading_zeros && (self[2] == MAPPED || self[2] == 0 && (self[3] == 0 || self[3] == ONE))
+    }
+
+    /// Neither multicast nor with 32 zeros in front.
+    #[inline(always)]
+    fn is_ordinary(self) -> bool {
+        self[0] != 0 && self[0] as u8 != 0xff
     }
 
     #[inline(always)]

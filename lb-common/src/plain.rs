@@ -4,8 +4,10 @@
 //! It decides exactly as [`crate::balance`] does, which tests hold it to, and leaves everything else to it untouched. What is
 //! looked at here, every forwarded packet pays for.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use crate::{
-    abi::{Encapsulation, Match, NextHop, Service},
+    abi::{Backend, Encapsulation, Match, NextHop, Service},
     balance::{Outcome, Path},
     family::Family,
     filter::{self, Syn},
@@ -100,57 +102,127 @@ header! {
     }
 }
 
-/// What the rest needs of a packet.
-struct Parsed<F> {
-    source: F,
-    destination: F,
-    /// The destination as one word.
-    fold: u64,
-    protocol: u8,
-    transport: Checked,
-    inner: Inner,
+/// What both families have in common, once it is known where things stand.
+trait Beginning {
+    type Address: Family;
+
+    fn source(&self) -> Self::Address;
+    fn destination(&self) -> Self::Address;
+    fn protocol(&self) -> u8;
+    /// Header and payload, bytes.
+    fn length(&self) -> usize;
+    /// What an outer header takes over.
+    fn inner(&self) -> Inner;
+    fn transport(&self) -> &Transport;
 }
 
-/// What the rest needs of a transport header that nothing is wrong with.
-struct Checked {
-    ports: u32,
-    /// A SYN without options.
-    syn: bool,
-    /// TCP's window.
-    window: u16,
+impl Beginning for Plain4 {
+    type Address = u32;
+
+    #[inline(always)]
+    fn source(&self) -> u32 {
+        self.ip.source
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> u32 {
+        self.ip.destination
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        self.ip.protocol
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.ip.total_length.get() as usize
+    }
+
+    #[inline(always)]
+    fn inner(&self) -> Inner {
+        Inner { version: 4, length: self.length(), class: self.ip.tos, flow_label: 0 }
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> &Transport {
+        &self.transport
+    }
+}
+
+impl Beginning for Plain6 {
+    type Address = [u32; 4];
+
+    #[inline(always)]
+    fn source(&self) -> [u32; 4] {
+        self.ip.source
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> [u32; 4] {
+        self.ip.destination
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        self.ip.next_header
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.ip.payload_length.get() as usize + size_of::<Ipv6>()
+    }
+
+    #[inline(always)]
+    fn inner(&self) -> Inner {
+        let class_flow = u32::from_be(self.ip.version_class_flow);
+        Inner {
+            version: 6,
+            length: self.length(),
+            class: (class_flow >> 20) as u8,
+            flow_label: (class_flow & 0x000f_ffff).to_be(),
+        }
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> &Transport {
+        &self.transport
+    }
 }
 
 impl Transport {
-    /// `payload` bytes stand behind the network header.
+    /// What this header says, if nothing is wrong with it; `payload` bytes stand behind the network header.
     #[inline(always)]
-    fn check(&self, protocol: u8, payload: usize) -> Option<Checked> {
-        let (mut syn, mut window) = (false, 0);
+    fn kind(&self, protocol: u8, payload: usize) -> Option<Kind> {
+        let ports = self.ports;
+        if ports as u16 == 0 || ports >> 16 == 0 {
+            return None;
+        }
         if protocol == PROTOCOL_TCP {
             let header_length = (self.offset >> 4) as usize * 4;
             if header_length < size_of::<Tcp>() || header_length > payload {
                 return None;
             }
-            if self.flags & (TCP_SYN | TCP_ACK) != TCP_ACK {
-                syn = filter::is_syn(self.flags) && header_length == size_of::<Tcp>();
-                window = self.window;
-                if !syn {
-                    return None;
-                }
+            // A connection that stands: no other is judged by its flags.
+            if self.flags & (TCP_SYN | TCP_ACK) == TCP_ACK {
+                return Some(Kind::GoesOn);
             }
-        } else if protocol == PROTOCOL_UDP {
-            let length = self.udp_length.get() as usize;
-            if length < size_of::<Udp>() || length > payload {
-                return None;
-            }
+            let floods = filter::is_syn(self.flags) && header_length == size_of::<Tcp>() && self.window == 0;
+            floods.then_some(Kind::Floods)
         } else {
-            return None;
+            let length = self.udp_length.get() as usize;
+            (protocol == PROTOCOL_UDP && length >= size_of::<Udp>() && length <= payload).then_some(Kind::GoesOn)
         }
-        let ports = self.ports;
-        if ports as u16 == 0 || ports >> 16 == 0 {
-            return None;
-        }
-        Some(Checked { ports, syn, window })
     }
+}
+
+/// What a packet with a plain transport header is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of a flow.
+    GoesOn,
+    /// A SYN with window 0 and no options.
+    Floods,
 }
 
 /// What is made of an outcome: not simply returned, so that it is compiled for each way a packet can end, with what is known
@@ -163,6 +235,13 @@ pub trait End {
     fn end(&self, outcome: &Outcome) -> Self::Action;
 }
 
+/// From here on what was read before is read again. The kernel's machine has ten registers: what is kept across a long way is
+/// stored to the stack and loaded from there, and to load it from where it came costs half of that.
+#[inline(always)]
+fn forget_what_was_read() {
+    compiler_fence(Ordering::SeqCst);
+}
+
 /// Decides on a plain packet and rewrites it. `None`, and nothing has changed, if it is not one.
 #[inline(always)]
 pub fn plain<P: Packet, T: Tables, E: End>(packet: &mut P, tables: &T, end: &E) -> Option<E::Action> {
@@ -172,117 +251,127 @@ pub fn plain<P: Packet, T: Tables, E: End>(packet: &mut P, tables: &T, end: &E) 
         return None;
     }
     if beginning.ethertype == ETHERTYPE_IPV4 {
-        path.plain4(packet, end)
+        let ip = &beginning.ip;
+        if ip.version_ihl != 0x45 {
+            return None;
+        }
+        if !path.may_be_vip(ip.destination) {
+            return Some(path.end_no_vip(beginning, end));
+        }
+        forget_what_was_read();
+        let length = beginning.length();
+        if ip.ttl == 0 || ip.fragment.raw() & IPV4_NOT_WHOLE.raw() != 0 || length < size_of::<Ipv4>() {
+            return None;
+        }
+        match beginning.transport.kind(ip.protocol, length - size_of::<Ipv4>())? {
+            Kind::Floods => path.flood(packet, beginning, end),
+            Kind::GoesOn => {
+                let (backend, inner, outcome) = path.way(packet, beginning)?;
+                path.go(packet, backend, inner, outcome, end)
+            }
+        }
     } else if beginning.ethertype == ETHERTYPE_IPV6 {
-        path.plain6(packet, end)
+        let beginning = packet.at::<Plain6>(0)?;
+        let ip = &beginning.ip;
+        // Neighbours are answered before anything is judged.
+        if ip.version() != 6 || ip.next_header == NEXT_ICMPV6 {
+            return None;
+        }
+        if !path.may_be_vip(ip.destination) {
+            return Some(path.end_no_vip(beginning, end));
+        }
+        forget_what_was_read();
+        if ip.hop_limit == 0 {
+            return None;
+        }
+        match beginning.transport.kind(ip.next_header, ip.payload_length.get() as usize)? {
+            Kind::Floods => path.flood(packet, beginning, end),
+            Kind::GoesOn => {
+                let (backend, inner, outcome) = path.way(packet, beginning)?;
+                path.go(packet, backend, inner, outcome, end)
+            }
+        }
     } else {
         None
     }
 }
 
-impl<T: Tables> Path<'_, T> {
+impl<'a, T: Tables> Path<'a, T> {
     #[inline(always)]
-    fn plain4<P: Packet, E: End>(&self, packet: &mut P, end: &E) -> Option<E::Action> {
-        let Plain4 { ip, transport, .. } = packet.at::<Plain4>(0)?;
-        if ip.version_ihl != 0x45 {
+    fn end_no_vip<B: Beginning, E: End>(&self, beginning: &B, end: &E) -> E::Action {
+        end.end(&Outcome { verdict: Verdict::NotAVip, bytes: beginning.length() as u32, ..self.outcome() })
+    }
+
+    /// The service of a packet that nothing is wrong with.
+    #[inline(always)]
+    fn plain_service<P: Packet, B: Beginning>(&self, packet: &P, beginning: &B) -> Option<&'a Service> {
+        forget_what_was_read();
+        let source = beginning.source();
+        if !source.is_ordinary() || source == beginning.destination() {
             return None;
         }
-        let length = ip.total_length.get() as usize;
-        let fold = ip.destination.fold(self.seed());
-        if !self.may_be_vip(fold) {
-            return Some(end.end(&Outcome { verdict: Verdict::NotAVip, bytes: length as u32, ..self.outcome() }));
-        }
-        if ip.ttl == 0 || ip.fragment.raw() & IPV4_NOT_WHOLE.raw() != 0 {
+        if !packet.holds(size_of::<Ethernet>() + beginning.length()) {
             return None;
         }
-        let parsed = Parsed {
-            source: ip.source,
-            destination: ip.destination,
-            fold,
-            protocol: ip.protocol,
-            transport: transport.check(ip.protocol, length.checked_sub(size_of::<Ipv4>())?)?,
-            inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
-        };
-        self.deliver_plain(packet, parsed, end)
+        forget_what_was_read();
+        let port = (beginning.transport().ports >> 16) as u16;
+        self.find(beginning.destination(), Match::port(B::Address::VERSION, beginning.protocol(), port))
+    }
+
+    /// Drops a packet that has the flood's signature where its service says so.
+    #[inline(always)]
+    fn flood<P: Packet, B: Beginning, E: End>(&self, packet: &P, beginning: &B, end: &E) -> Option<E::Action> {
+        let service = self.plain_service(packet, beginning)?;
+        (service.flags & Service::SYN_DROP != 0).then(|| {
+            end.end(&Outcome {
+                verdict: Verdict::SynFlood,
+                vip: service.id as u32,
+                syn: Syn::ZeroBare as u32,
+                bytes: beginning.length() as u32,
+                ..self.outcome()
+            })
+        })
+    }
+
+    /// Where a packet goes.
+    #[inline(always)]
+    fn way<P: Packet, B: Beginning>(&self, packet: &P, beginning: &B) -> Option<(&'a Backend, Inner, Outcome)> {
+        let service = self.plain_service(packet, beginning)?;
+        forget_what_was_read();
+        let mut outcome = Outcome { vip: service.id as u32, bytes: beginning.length() as u32, ..self.outcome() };
+        let (source, destination) = (beginning.source(), beginning.destination());
+        outcome.hash = self.flow_hash(source, destination, beginning.protocol(), service, beginning.transport().ports);
+        let backend = self.choose(service, &mut outcome).ok()?;
+        Some((backend, beginning.inner(), outcome))
     }
 
     #[inline(always)]
-    fn plain6<P: Packet, E: End>(&self, packet: &mut P, end: &E) -> Option<E::Action> {
-        let Plain6 { ip, transport, .. } = packet.at::<Plain6>(0)?;
-        // Neighbours are answered before anything is judged.
-        if ip.version() != 6 || ip.next_header == NEXT_ICMPV6 {
-            return None;
-        }
-        let payload = ip.payload_length.get() as usize;
-        let length = payload + size_of::<Ipv6>();
-        let fold = ip.destination.fold(self.seed());
-        if !self.may_be_vip(fold) {
-            return Some(end.end(&Outcome { verdict: Verdict::NotAVip, bytes: length as u32, ..self.outcome() }));
-        }
-        if ip.hop_limit == 0 {
-            return None;
-        }
-        let class_flow = u32::from_be(ip.version_class_flow);
-        let parsed = Parsed {
-            source: ip.source,
-            destination: ip.destination,
-            fold,
-            protocol: ip.next_header,
-            transport: transport.check(ip.next_header, payload)?,
-            inner: Inner {
-                version: 6,
-                length,
-                class: (class_flow >> 20) as u8,
-                flow_label: (class_flow & 0x000f_ffff).to_be(),
-            },
-        };
-        self.deliver_plain(packet, parsed, end)
-    }
-
-    #[inline(always)]
-    fn deliver_plain<P: Packet, F: Family, E: End>(
+    fn go<P: Packet, E: End>(
         &self,
         packet: &mut P,
-        parsed: Parsed<F>,
+        backend: &Backend,
+        inner: Inner,
+        mut outcome: Outcome,
         end: &E,
     ) -> Option<E::Action> {
-        let Parsed { source, destination, protocol, inner, .. } = parsed;
-        let length = inner.length;
-        let Checked { ports, syn, window } = parsed.transport;
-        if source.is_martian() || source == destination || !packet.holds(size_of::<Ethernet>() + length) {
-            return None;
-        }
-        let matches = Match::port(F::VERSION, protocol, (ports >> 16) as u16);
-        let service = self.find_folded(destination, parsed.fold, matches)?;
-        let mut outcome = Outcome { vip: service.id as u32, bytes: length as u32, ..self.outcome() };
-        if syn && service.flags & Service::SYN_COUNT != 0 {
-            outcome.syn = if window == 0 { Syn::ZeroBare } else { Syn::OpenBare } as u32;
-            if window == 0 && service.flags & Service::SYN_DROP != 0 {
-                outcome.verdict = Verdict::SynFlood;
-                return Some(end.end(&outcome));
-            }
-        }
-        outcome.hash = self.flow_hash(source, destination, protocol, service, ports);
-        let backend = self.choose(service, &mut outcome).ok()?;
-
         // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
         let next_hop = unsafe { (&raw const backend.next_hop.0).read_volatile() };
-        if next_hop & (NextHop::RESOLVED | NextHop::LOCAL) != NextHop::RESOLVED {
+        // Nothing but a MAC that is known.
+        if next_hop & !NextHop::MAC != NextHop::RESOLVED {
             return None;
         }
-        let same = self.is_same(backend);
-        let out = if same { self.interface } else { self.other(backend) };
-        let macs = Macs { front: next_hop & NextHop::MAC | out.mac << 48, back: (out.mac >> 16) as u32 };
+        let out = self.other(backend);
+        let macs = Macs { front: next_hop ^ NextHop::RESOLVED | out.mac << 48, back: (out.mac >> 16) as u32 };
         let mtu = backend.mtu as usize;
         outcome.redirect = out.index;
-        outcome.verdict = if same { Verdict::Forwarded } else { Verdict::Redirected };
+        outcome.verdict = if self.is_same(backend) { Verdict::Forwarded } else { Verdict::Redirected };
         if backend.encapsulation == Encapsulation::L2 as u8 {
-            if length > mtu {
+            if inner.length > mtu {
                 return None;
             }
             *packet.at_mut::<Macs>(0)? = macs;
         } else if backend.encapsulation == Encapsulation::Ip4 as u8 {
-            if length + size_of::<Ipv4>() > mtu || !packet.grow_head(size_of::<Ipv4>()) {
+            if inner.length + size_of::<Ipv4>() > mtu || !packet.grow_head(size_of::<Ipv4>()) {
                 return None;
             }
             let settings = &self.half.settings;
@@ -293,7 +382,7 @@ impl<T: Tables> Path<'_, T> {
                 None => outcome.verdict = Verdict::NoHeadroom,
             }
         } else {
-            if length + size_of::<Ipv6>() > mtu || !packet.grow_head(size_of::<Ipv6>()) {
+            if inner.length + size_of::<Ipv6>() > mtu || !packet.grow_head(size_of::<Ipv6>()) {
                 return None;
             }
             let settings = &self.half.settings;

@@ -14,6 +14,8 @@ impl<const FRAGS: bool> Frame<'_, FRAGS> {
     #[inline(always)]
     fn bounds(&self, offset: usize, size: usize) -> Option<usize> {
         let start = self.0.data() + offset;
+        // SAFETY: no packet lies at address 0. Said so that a reference to it is not compared with null.
+        unsafe { core::hint::assert_unchecked(start != 0) };
         (start + size <= self.end()).then_some(start)
     }
 

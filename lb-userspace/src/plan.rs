@@ -173,14 +173,13 @@ impl Tables {
         2 * self.rings.iter().map(|ring| ring.len().div_ceil(2) as u32).sum::<u32>().max(1)
     }
 
-    /// One bit for each address that may be a VIP, as [`abi::Half::vips`] keeps them.
-    pub fn vip_bits(&self) -> Vec<u64> {
-        let mut words = vec![0; abi::VIP_BITS as usize / 64];
+    /// Where VIPs fall, as [`abi::Half::vips`] keeps it.
+    pub fn vip_places(&self) -> Vec<u8> {
+        let mut places = vec![0; abi::VIP_PLACES as usize];
         for service in &self.services {
-            let bit = hash::key_vip_bit(&service.address, service.matches, self.settings.service_seed);
-            words[bit as usize / 64] |= 1 << (bit % 64);
+            places[hash::key_vip_place(&service.address, service.matches) as usize] = 1;
         }
-        words
+        places
     }
 
     /// Pages that one description needs, with room for a longer one.

@@ -114,7 +114,7 @@ impl HostTables {
         for (service, position) in tables.services.iter().zip(&tables.positions) {
             live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
         }
-        live.halves[0].vips.copy_from_slice(&tables.vip_bits());
+        live.halves[0].vips.copy_from_slice(&tables.vip_places());
         HostTables { live, slots }
     }
 }
@@ -167,6 +167,11 @@ impl Host {
     /// Runs a frame.
     pub fn run_frame(&self, frame: &[u8]) -> (Outcome, Seen) {
         self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
+    }
+
+    /// Whether a frame is one of those that the plain path decides.
+    pub fn is_plain(&self, frame: &[u8]) -> bool {
+        plain(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER), &self.tables, &Keep).is_some()
     }
 
     /// Runs a frame where it lies.

@@ -9,9 +9,12 @@ use lb_common::{
 use tests::{
     cases::{self, Case},
     expect::{Flows, check},
-    frames::tcp,
+    frames::{self, tcp},
     host::Host,
-    setup::{SPREAD, STANDARD},
+    setup::{
+        BESIDE, DNS, DNS_V6, GUARDED, ONE_OF_ALL, SOURCE, SOURCE_V6, SPREAD, STANDARD, TUNNEL4, TUNNEL4_UDP,
+        TUNNEL4_V6, TUNNEL6, TUNNEL6_UDP, TUNNEL6_V6, WEB, WEB_UDP, WEB_UDP_V6, WEB_V6,
+    },
 };
 
 /// Runs the cases of an area; fails with all that differ.
@@ -99,6 +102,20 @@ fn what_is_passed_or_dropped_is_untouched() {
     for case in cases::all() {
         let rewrites = matches!(case.verdict.action(), Action::Transmit | Action::Redirect);
         assert_eq!(rewrites, case.output != cases::Output::Untouched, "{}", case.title());
+    }
+}
+
+/// The plain path is held to the other wherever it decides; this shows that it does.
+#[test]
+fn plain_packets_go_the_plain_way() {
+    let host = Host::new(STANDARD.world());
+    let tcp = [WEB, WEB_V6, SOURCE, SOURCE_V6, GUARDED, TUNNEL4, TUNNEL4_V6, TUNNEL6, TUNNEL6_V6, BESIDE, ONE_OF_ALL];
+    let udp = [WEB_UDP, WEB_UDP_V6, DNS, DNS_V6, TUNNEL4_UDP, TUNNEL6_UDP];
+    let tcp = tcp.map(|vip| (vip, frames::tcp(vip).frame()));
+    let udp = udp.map(|vip| (vip, frames::udp(vip).data(&[0; 40]).frame()));
+    let others = [("a flood", frames::bare_syn(GUARDED).tcp(|tcp| tcp.window_size = 0).frame())];
+    for (what, frame) in tcp.into_iter().chain(udp).chain(others) {
+        assert!(host.is_plain(&frame), "{what}");
     }
 }
 

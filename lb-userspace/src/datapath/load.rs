@@ -75,7 +75,10 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let numbers = 0..interfaces.len() as u32;
-    let mut objects = numbers.zip(&interfaces).map(|(number, interface)| load_object(pins, tables, number, &interface.name)).collect::<Result<Vec<_>>>()?;
+    let mut objects = numbers
+        .zip(&interfaces)
+        .map(|(number, interface)| load_object(pins, tables, number, &interface.name))
+        .collect::<Result<Vec<_>>>()?;
     let datapath = Datapath::from_directory(pins, &pins.next_tables(), Access::Write)?;
     for (number, interface) in (0..).zip(&interfaces) {
         datapath.set_interface(number, interface.entry);

@@ -152,8 +152,8 @@ impl Datapath {
             let entry = Service { ring: starts[service.ring as usize], ..*service };
             write!(self.live, entry, halves[half_index].services[*position as usize]);
         }
-        for (word, bits) in tables.vip_bits().into_iter().enumerate() {
-            write!(self.live, bits, halves[half_index].vips[word]);
+        for (place, taken) in tables.vip_places().into_iter().enumerate() {
+            write!(self.live, taken, halves[half_index].vips[place]);
         }
         write!(self.live, tables.settings, halves[half_index].settings);
         self.describe(half, &tables.description)?;
@@ -208,7 +208,8 @@ impl Datapath {
     /// A slot in the ring of a VIP entry.
     pub fn slot(&self, vip: u16, slot: u32) -> Option<Slot> {
         let half = self.half() as usize;
-        let mut entries = (0..SERVICE_POSITIONS as usize).map(|position| read!(self.live, halves[half].services[position]));
+        let mut entries =
+            (0..SERVICE_POSITIONS as usize).map(|position| read!(self.live, halves[half].services[position]));
         let service = entries.find(|entry| {
             let kind = entry.matches.0 >> 24 & 0xf;
             entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
