@@ -47,6 +47,11 @@ static TIMES: Array<u64, { BENCH_SEGMENTS as usize }> = Array::new();
 #[btf_map]
 static ARRIVED: Array<u64, 1> = Array::new();
 
+/// Whether the head of every frame is put back, also where it has not been moved. If so, null pays for it like everybody. If not,
+/// those who moved it do: `bare_ipip` and tunnels pay for two `adjust_head`, their own and that of the generator.
+#[unsafe(no_mangle)]
+static ALWAYS_RESTORE: Global<u32> = Global::new(0);
+
 /// Whether what the generator wrote has left the store buffer before a program under test begins.
 #[unsafe(no_mangle)]
 static BARRIER: Global<u32> = Global::new(0);
@@ -80,10 +85,9 @@ fn generate(context: XdpContext) -> u32 {
     // SAFETY: as above.
     let traffic = unsafe { &mut *traffic };
     let length = (context.data_end() - context.data()) as i32;
-    // Only a program that moved the head pays for putting it back: `bare_ipip` and tunnels alike, twice an `adjust_head`.
     let moved = length - BENCH_FRAME as i32;
     // SAFETY: the context is the one the kernel passed to this program.
-    if moved != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, moved) } != 0 {
+    if (moved != 0 || ALWAYS_RESTORE.load() != 0) && unsafe { bpf_xdp_adjust_head(context.ctx, moved) } != 0 {
         return XDP_ABORTED;
     }
     if write(&mut Frame::<false>(&context), traffic).is_none() {

@@ -59,7 +59,7 @@ pub fn plans() -> Vec<Plan> {
 /// Measures them, each over wires of its own; all once, then all once more.
 pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Vec<EndToEnd>> {
     let (passes, turns) = if arguments.quick { (1, QUICK_TURNS) } else { (arguments.runs, TURNS) };
-    let wires = |(number, plan)| Ok((plan, Wires::new(&plan, number)?, Vec::new()));
+    let wires = |(number, plan)| Ok((plan, Wires::new(&plan, number, arguments)?, Vec::new()));
     let mut measured = (0..).zip(plans).map(wires).collect::<Result<Vec<_>>>()?;
     for pass in 1..=passes {
         for (plan, wires, runs) in &mut measured {
@@ -89,7 +89,7 @@ struct Wires {
 }
 
 impl Wires {
-    fn new(plan: &Plan, number: u32) -> Result<Self> {
+    fn new(plan: &Plan, number: u32, arguments: &Arguments) -> Result<Self> {
         let lab = Lab::new(&format!("bench{number}"))?;
         let host = lab.host("wires")?;
         // What the stack sends of its own accord may make another CPU receive, which then goes on as long as there is more.
@@ -101,7 +101,7 @@ impl Wires {
                 host.ip(&format!("link set {end}{number} up"))?;
             }
         }
-        let mut object = load_object(false)?;
+        let mut object = load_object(arguments.generator())?;
         for (name, interfaces) in [("arrive", vec!["near0", "near1"]), ("swap", vec!["far1"]), ("send", vec!["idle"])] {
             if name == "send" {
                 // The kernel takes 20 ms to make a program ready that is attached nowhere, in every turn.

@@ -14,6 +14,7 @@ mod weir;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use lb_userspace::{datapath::requirements::Kernel, lab::LIVE_FRAMES_KERNEL};
+use measure::Generator;
 use report::Report;
 use rows::Measured;
 
@@ -43,6 +44,15 @@ struct Arguments {
     /// Let what the generator wrote leave the store buffer before a program reads it
     #[arg(long, default_value_t = measure::BARRIER, action = clap::ArgAction::Set)]
     barrier: bool,
+    /// Put the head of every frame back, also where no program has moved it, so that null pays for it too
+    #[arg(long, default_value_t = measure::ALWAYS_RESTORE, action = clap::ArgAction::Set)]
+    always_restore: bool,
+}
+
+impl Arguments {
+    fn generator(&self) -> Generator {
+        Generator { barrier: self.barrier, always_restore: self.always_restore }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -21,9 +21,19 @@ use nix::{
 /// Whether a barrier stands between what the generator writes and what a program reads.
 pub const BARRIER: bool = false;
 
+/// Whether null pays for putting the head of a frame back too, or only who moved it.
+pub const ALWAYS_RESTORE: bool = false;
+
 /// Packets that a program gets before it is the next one's turn, about a millisecond: what disturbs the machine lasts longer
 /// or is rarer. The same for all, because a long segment meets more interrupts than a short one.
 pub const SEGMENT: u32 = 1 << 14;
+
+/// What the generator does besides generating; `cargo xtask bench --help` explains.
+#[derive(Clone, Copy)]
+pub struct Generator {
+    pub barrier: bool,
+    pub always_restore: bool,
+}
 
 /// The object with the generator and what Weir is compared with.
 pub struct Bench {
@@ -55,8 +65,8 @@ pub enum Reference {
 }
 
 impl Bench {
-    pub fn load(barrier: bool) -> Result<Self> {
-        let mut object = load_object(barrier)?;
+    pub fn load(generator: Generator) -> Result<Self> {
+        let mut object = load_object(generator)?;
         for name in ["generate", "null", "swap", "bare_ipip"] {
             program(&mut object, name)?.load()?;
         }
@@ -132,11 +142,14 @@ impl Bench {
 }
 
 /// The object with the bench's own programs.
-pub fn load_object(barrier: bool) -> Result<Ebpf> {
+pub fn load_object(Generator { barrier, always_restore }: Generator) -> Result<Ebpf> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf-objects/bench.o");
     let path = std::env::var("WEIR_OBJECTS").map_or(path.to_owned(), |directory| format!("{directory}/bench.o"));
     let bytes = std::fs::read(&path).with_context(|| format!("{path}: run `cargo xtask build`"))?;
-    Ok(EbpfLoader::new().override_global("BARRIER", &u32::from(barrier), true).load(&bytes)?)
+    Ok(EbpfLoader::new()
+        .override_global("BARRIER", &u32::from(barrier), true)
+        .override_global("ALWAYS_RESTORE", &u32::from(always_restore), true)
+        .load(&bytes)?)
 }
 
 /// Stays on the last CPU that it may use, the first having most of the interrupts, and before everything else there if

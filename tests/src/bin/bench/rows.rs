@@ -42,7 +42,7 @@ pub struct Measured {
 /// Measures rows, each beside the null and the bare encapsulation so that its ratio is of one moment; all rows once, then all
 /// once more, so that no row has all its runs while the machine is disturbed.
 pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> {
-    let mut bench = Bench::load(arguments.barrier)?;
+    let mut bench = Bench::load(arguments.generator())?;
     let mut weirs = Weirs::default();
     let mut runs: Vec<_> = plans.into_iter().map(|plan| (plan, Vec::new())).collect();
     let mut left_out = Vec::new();
