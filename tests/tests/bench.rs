@@ -70,7 +70,7 @@ fn bench(only: &str) -> Option<Value> {
     Some(json)
 }
 
-fn check<'a>(table: &'a Value, keys: Keys) -> &'a [Value] {
+fn check(table: &Value, keys: Keys) -> &[Value] {
     let rows = table.as_array().unwrap();
     for row in rows {
         let found: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
