@@ -96,7 +96,7 @@ pub enum Command {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -107,6 +107,9 @@ pub struct Run {
     /// Detach when stopped
     #[arg(long)]
     pub detach_on_exit: bool,
+    /// Start even where the hardware merges packets (LRO): what it merged is dropped or harmed, and `status` keeps saying so
+    #[arg(long)]
+    pub force: bool,
     /// Where to log
     #[arg(long, value_enum, default_value_t = Log::Terminal)]
     pub log: Log,

@@ -14,6 +14,7 @@ pub mod lab;
 pub mod links;
 mod netlink;
 pub mod next_hops;
+pub mod offloads;
 pub mod plan;
 pub mod show;
 pub mod stats;

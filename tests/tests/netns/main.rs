@@ -7,4 +7,5 @@ mod forward;
 mod lab;
 mod many;
 mod net;
+mod offloads;
 mod refusals;
