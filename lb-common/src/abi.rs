@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
 pub const SERVICE_POSITIONS: u32 = 32_768;
@@ -48,17 +48,17 @@ macro_rules! abi {
 
 abi! {
     Active = 8,
-    Settings = 96,
+    Settings = 104,
     Service = 32,
     SlotPair = 8,
     Backend = 32,
     Interface = 40,
-    VipCounts = 80,
+    VipCounts = 104,
     BackendCounts = 16,
     Page = 4096,
     Served = 24,
     BenchTraffic = 168,
-    Live = 2_621_960,
+    Live = 2_621_976,
     u64 = 8,
 }
 
@@ -154,10 +154,13 @@ pub struct Service {
     pub matches: Match,
     /// Where the ring begins in RINGS, in slots.
     pub ring: u32,
-    /// Slots of the ring less one: the ring's size is a power of two. In an entry of kind
-    /// [`Match::ADDRESS`] the ring is that of all UDP services on this address, if they share one
-    /// ([`Service::UDP_RING`]).
-    pub ring_mask: u32,
+    /// The ring's size as a power of two: see [`Service::ring_mask`]. In an entry of kind [`Match::ADDRESS`] the ring is that
+    /// of all UDP services on this address, if they share one ([`Service::UDP_RING`]).
+    pub ring_bits: u8,
+    /// Always 0.
+    pub reserved: u8,
+    /// The largest MSS that a SYN may offer; 0 leaves it alone.
+    pub mss: u16,
     /// Which entry of VIP_COUNTS.
     pub id: u16,
     /// `Service::*` bits.
@@ -179,6 +182,14 @@ impl Service {
     pub const ANNOUNCE: u16 = 1 << 10;
     /// On an address: every UDP service here shares `ring`, so that fragments can be placed.
     pub const UDP_RING: u16 = 1 << 11;
+    /// On an address: some service here has a backend that takes traffic, so that echo requests are answered.
+    pub const LIVE: u16 = 1 << 12;
+
+    /// Slots of the ring less one.
+    #[inline(always)]
+    pub const fn ring_mask(&self) -> u32 {
+        1u32.wrapping_shl(self.ring_bits as u32).wrapping_sub(1)
+    }
 }
 
 /// Who owns a slot of a ring, and who would if the owner were not there.
@@ -311,6 +322,10 @@ pub struct Settings {
     /// Always 0. Added to a number, it hides from the verifier which of a few constants that is, so that it walks
     /// what follows once and not once for each ([`crate::parse`]).
     pub zero: u64,
+    /// ICMP errors that each CPU may send in a second; 0 is none, `u32::MAX` as many as there are.
+    pub icmp_rate: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -373,6 +388,12 @@ pub struct VipCounts {
     pub dropped: u64,
     /// Packets that matched and went up the stack (the backend is this host).
     pub passed: u64,
+    /// ICMP errors among the packets: sent to the backend of the flow that they quote.
+    pub icmp_errors: u64,
+    /// Of those, too bigs with an MTU that no link may have.
+    pub small_mtu: u64,
+    /// SYNs whose MSS was lowered.
+    pub mss_lowered: u64,
 }
 
 /// Counters of one backend, one set a CPU.

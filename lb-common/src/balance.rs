@@ -9,7 +9,7 @@ use crate::{
     },
     family::Family,
     filter::{self, Syn},
-    hash, neighbour,
+    hash, icmp, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
@@ -45,6 +45,15 @@ pub struct Outcome {
     pub bytes: u32,
     /// The kernel's index of the interface to redirect to.
     pub redirect: u32,
+    /// `Outcome::*` bits: what else is counted of a packet that reaches its backend.
+    pub marks: u32,
+}
+
+impl Outcome {
+    /// An ICMP error.
+    pub const ICMP_ERROR: u32 = 1 << 0;
+    /// A too big, with an MTU that no link may have.
+    pub const SMALL_MTU: u32 = 1 << 1;
 }
 
 /// Decides on a packet and rewrites it where the decision needs that.
@@ -60,6 +69,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
         syn: NONE,
         bytes: 0,
         redirect: 0,
+        marks: 0,
     };
     let Some(live) = tables.live() else { return outcome };
     // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
@@ -83,30 +93,41 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 pub(crate) struct Path<'a, T> {
     tables: &'a T,
     live: &'a Live,
-    settings: &'a Settings,
+    pub(crate) settings: &'a Settings,
     services: &'a [Service; SERVICE_POSITIONS as usize],
     pub(crate) interface: &'a Interface,
 }
 
 /// What the rest of the path needs of the network header.
-struct Network<F> {
+pub(crate) struct Network<F> {
     source: F,
-    destination: F,
+    pub(crate) destination: F,
     protocol: u8,
     ttl: u8,
     /// Where the network header begins.
-    l3: usize,
+    pub(crate) l3: usize,
     /// Where the transport header begins.
-    l4: usize,
+    pub(crate) l4: usize,
     /// Where the packet ends, by its own length and not the frame's.
-    end: usize,
+    pub(crate) end: usize,
     inner: Inner,
 }
 
-/// What the rest of the path needs of the transport header.
+/// What finds the service and the slot. Aligned, because on the stack it is copied 8 bytes at a time, and a verifier
+/// looks whether those are.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub(crate) struct Flow<F> {
+    /// Who sends to the VIP.
+    pub(crate) client: F,
+    /// The client's port and the VIP's, as a packet of the client's carries them; 0 where they must not count.
+    pub(crate) ports: u32,
+    /// TCP or UDP.
+    pub(crate) protocol: u8,
+}
+
+/// What a packet is judged by whose transport header is there.
 struct Segment {
-    /// Source and destination port, as loaded.
-    ports: u32,
     /// Lengths or offsets contradict each other, though the ports can be read.
     malformed: bool,
     /// TCP's, 0 for UDP.
@@ -128,7 +149,7 @@ enum Shape {
 }
 
 /// Why a packet's way ends early.
-enum End {
+pub(crate) enum End {
     /// With this verdict.
     With(Verdict),
     /// With this one if the destination is a VIP: the ports cannot be read.
@@ -278,37 +299,49 @@ impl<'a, T: Tables> Path<'a, T> {
         shape: Step<Shape>,
         outcome: &mut Outcome,
     ) -> Step<Verdict> {
-        let (service, ports) = match shape? {
+        let (service, flow) = match shape? {
             Shape::Whole => self.whole(packet, network, outcome)?,
-            Shape::Fragment { at_one } => (self.fragment(network, at_one, outcome)?, 0),
+            Shape::Fragment { at_one } => self.fragment(network, at_one, outcome)?,
         };
-        outcome.hash = self.hash(network, service, ports);
+        outcome.hash = self.hash(network.destination, service, &flow);
         let backend = self.choose(service, outcome)?;
         Ok(self.send(packet, network, backend, outcome)?)
     }
 
-    /// The service of a whole packet that nothing is wrong with, and the ports.
+    /// The service of a whole packet that nothing is wrong with, and its flow.
     #[inline(always)]
     fn whole<P: Packet, F: Family>(
         &self,
-        packet: &P,
+        packet: &mut P,
         network: &Network<F>,
         outcome: &mut Outcome,
-    ) -> Step<(&'a Service, u32)> {
-        if !is_balanced(network.protocol) {
+    ) -> Step<(&'a Service, Flow<F>)> {
+        let (flow, segment) = if network.protocol == F::PROTOCOL {
+            (icmp::icmp(packet, self, network, outcome)?, None)
+        } else if is_balanced(network.protocol) {
+            let (flow, segment) = self.segment(packet, network).ok_or(End::Fault(Verdict::Malformed))?;
+            (flow, Some(segment))
+        } else {
             return Err(End::Fault(Verdict::OtherProtocol));
-        }
-        let segment = self.segment(packet, network).ok_or(End::Fault(Verdict::Malformed))?;
-        let service = self.service(network.destination, network.protocol, (segment.ports >> 16) as u16)?;
+        };
+        let service = self.service(network.destination, flow.protocol, (flow.ports >> 16) as u16)?;
         outcome.vip = service.id as u32;
-        self.judge(packet, network, &segment, service, outcome)?;
-        Ok((service, segment.ports))
+        self.judge_network(network)?;
+        if let Some(segment) = segment {
+            self.judge(packet, network, flow.ports, &segment, service, outcome)?;
+        }
+        Ok((service, flow))
     }
 
     /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend: what
     /// stands for its service is the address, where that has one ring for all of UDP.
     #[inline(always)]
-    fn fragment<F: Family>(&self, network: &Network<F>, at_one: bool, outcome: &mut Outcome) -> Step<&'a Service> {
+    fn fragment<F: Family>(
+        &self,
+        network: &Network<F>,
+        at_one: bool,
+        outcome: &mut Outcome,
+    ) -> Step<(&'a Service, Flow<F>)> {
         let address = self.find(network.destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
         if !is_balanced(network.protocol) {
             return Err(End::With(Verdict::OtherProtocol));
@@ -321,23 +354,25 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         outcome.vip = address.id as u32;
         self.judge_network(network)?;
-        Ok(address)
+        Ok((address, Flow { client: network.source, protocol: network.protocol, ports: 0 }))
     }
 
     /// Reads the transport header, if it is there.
     #[inline(always)]
-    fn segment<P: Packet, F: Family>(&self, packet: &P, network: &Network<F>) -> Option<Segment> {
+    fn segment<P: Packet, F: Family>(&self, packet: &P, network: &Network<F>) -> Option<(Flow<F>, Segment)> {
         let (l4, end) = (network.l4, network.end);
+        let flow = |ports| Flow { client: network.source, protocol: network.protocol, ports };
         if network.protocol == PROTOCOL_TCP {
             let tcp = packet.at::<Tcp>(l4).filter(|_| l4 + size_of::<Tcp>() <= end)?;
             let header_length = tcp.header_length();
             let malformed = header_length < size_of::<Tcp>() || l4 + header_length > end;
-            Some(Segment { ports: tcp.ports, malformed, flags: tcp.flags, window: tcp.window.raw(), header_length })
+            let segment = Segment { malformed, flags: tcp.flags, window: tcp.window.raw(), header_length };
+            Some((flow(tcp.ports), segment))
         } else {
             let udp = packet.at::<Udp>(l4).filter(|_| l4 + size_of::<Udp>() <= end)?;
             let length = udp.length.get() as usize;
             let malformed = length < size_of::<Udp>() || l4 + length > end;
-            Some(Segment { ports: udp.ports, malformed, flags: 0, window: 0, header_length: 0 })
+            Some((flow(udp.ports), Segment { malformed, flags: 0, window: 0, header_length: 0 }))
         }
     }
 
@@ -369,18 +404,18 @@ impl<'a, T: Tables> Path<'a, T> {
         None
     }
 
-    /// What a packet to a service is dropped for.
+    /// What a packet to a service is dropped for on account of its transport header.
     #[inline(always)]
     fn judge<P: Packet, F: Family>(
         &self,
         packet: &P,
         network: &Network<F>,
+        ports: u32,
         segment: &Segment,
         service: &Service,
         outcome: &mut Outcome,
     ) -> Result<(), Verdict> {
-        self.judge_network(network)?;
-        if segment.malformed || segment.ports as u16 == 0 || segment.ports >> 16 == 0 {
+        if segment.malformed || ports as u16 == 0 || ports >> 16 == 0 {
             return Err(Verdict::Malformed);
         }
         if network.protocol != PROTOCOL_TCP {
@@ -400,7 +435,7 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
+    pub(crate) fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
         if network.source.is_martian() || network.source == network.destination {
             return Err(Verdict::Martian);
         }
@@ -411,19 +446,19 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn hash<F: Family>(&self, network: &Network<F>, service: &Service, ports: u32) -> u32 {
+    fn hash<F: Family>(&self, vip: F, service: &Service, flow: &Flow<F>) -> u32 {
         let key = &self.settings.hash_key;
         if service.flags & Service::HASH_SOURCE != 0 {
-            F::source(key, network.source)
+            F::source(key, flow.client)
         } else {
-            F::flow(key, network.source, network.destination, ports, network.protocol)
+            F::flow(key, flow.client, vip, flow.ports, flow.protocol)
         }
     }
 
     /// The backend that owns the flow's slot.
     #[inline(always)]
     fn choose(&self, service: &Service, outcome: &mut Outcome) -> Result<&'a Backend, Verdict> {
-        let slot = outcome.hash & service.ring_mask;
+        let slot = outcome.hash & service.ring_mask();
         outcome.slot = slot;
         let index = service.ring + slot;
         let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
@@ -496,6 +531,6 @@ impl<'a, T: Tables> Path<'a, T> {
 
 /// Whether services exist on this protocol.
 #[inline(always)]
-fn is_balanced(protocol: u8) -> bool {
+pub(crate) fn is_balanced(protocol: u8) -> bool {
     protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP
 }

@@ -15,6 +15,7 @@ pub mod decapsulate;
 pub mod family;
 pub mod filter;
 pub mod hash;
+pub mod icmp;
 pub mod neighbour;
 pub mod packet;
 pub mod parse;

@@ -73,6 +73,10 @@ pub fn count(outcome: &Outcome) -> u64 {
             Action::Transmit | Action::Redirect => {
                 vip.packets += 1;
                 vip.bytes += bytes;
+                // A word of flags of which few packets have any.
+                if outcome.marks != 0 {
+                    count_marks(vip, outcome.marks);
+                }
             }
             Action::Drop => vip.dropped += 1,
             Action::Pass => vip.passed += 1,
@@ -90,6 +94,12 @@ pub fn count(outcome: &Outcome) -> u64 {
         backend.bytes += bytes;
     }
     seen
+}
+
+#[inline(always)]
+fn count_marks(vip: &mut VipCounts, marks: u32) {
+    vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
+    vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
 }
 
 #[inline(always)]

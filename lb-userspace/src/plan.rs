@@ -137,12 +137,12 @@ pub fn plan(config: &Config, node: NodeAddresses) -> Result<Tables> {
         services.extend(service.vips.iter().enumerate().map(|(i, vip)| entry(service, vip, ring, first_id + i as u16)));
         described.push((ring, describe(service, &members, first_id)));
     }
+    let built = rings.build();
     let entries = services.clone();
-    services.extend(address_entries(config, &entries));
+    services.extend(address_entries(config, &entries, &built));
     let keys: Vec<_> = services.iter().map(|service| (service.address, service.matches)).collect();
     let placement = place(&keys).context("the VIPs do not fit the table of services")?;
 
-    let built = rings.build();
     for (ring, service) in &mut described {
         for backend in &mut service.backends {
             backend.owned = built[*ring as usize].owned(backend.id) as u32;
@@ -258,36 +258,52 @@ fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
         Syn::Count => Service::SYN_COUNT,
         Syn::Drop => Service::SYN_COUNT | Service::SYN_DROP,
     };
-    Service { address: vip.address.into(), matches, ring, ring_mask: service.slots - 1, id, flags: hash | syn }
+    Service {
+        address: vip.address.into(),
+        matches,
+        ring,
+        ring_bits: service.slots.ilog2() as u8,
+        id,
+        flags: hash | syn,
+        ..Service::default()
+    }
 }
 
 /// One entry for each bare address, by which packets are judged whose ports cannot be read. `entries` are those of the
-/// VIPs, in the order of the configuration.
-fn address_entries(config: &Config, entries: &[Service]) -> Vec<Service> {
+/// VIPs, in the order of the configuration, and `rings` what their `ring` counts in.
+fn address_entries(config: &Config, entries: &[Service], rings: &[Ring]) -> Vec<Service> {
     let vips = config.services.values().flat_map(|service| &service.vips);
     let mut addresses: BTreeMap<IpAddr, Vec<(&Vip, &Service)>> = BTreeMap::new();
     for (vip, entry) in vips.zip(entries) {
         addresses.entry(vip.address).or_default().push((vip, entry));
     }
-    addresses.into_iter().map(|(address, vips)| address_entry(config, address, &vips)).collect()
+    addresses.into_iter().map(|(address, vips)| address_entry(config, address, &vips, rings)).collect()
 }
 
-fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) -> Service {
+fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)], rings: &[Ring]) -> Service {
     let mut flags = if config.announce == config::Announce::None { 0 } else { Service::ANNOUNCE };
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         flags |= if vip.protocol == Protocol::Tcp { Service::ALL_TCP } else { Service::ALL_UDP };
     }
+    if vips.iter().any(|(_, entry)| has_owner(&rings[entry.ring as usize])) {
+        flags |= Service::LIVE;
+    }
     let mut entry =
         Service { address: address.into(), matches: Match::address(version(address)), ..Service::default() };
     let udp: Vec<_> = vips.iter().filter(|(vip, _)| vip.protocol == Protocol::Udp).map(|(_, entry)| entry).collect();
-    let placement = |entry: &Service| (entry.ring, entry.ring_mask, entry.flags & Service::HASH_SOURCE);
+    let placement = |entry: &Service| (entry.ring, entry.ring_bits, entry.flags & Service::HASH_SOURCE);
     if let Some(first) = udp.first()
         && udp.iter().all(|other| placement(other) == placement(first))
     {
         flags |= Service::UDP_RING | first.flags & Service::HASH_SOURCE;
-        (entry.ring, entry.ring_mask, entry.id) = (first.ring, first.ring_mask, first.id);
+        (entry.ring, entry.ring_bits, entry.id) = (first.ring, first.ring_bits, first.id);
     }
     Service { flags, ..entry }
+}
+
+/// Whether a ring has a backend at all: no slot has one, or all have.
+fn has_owner(ring: &Ring) -> bool {
+    ring.slots().first().is_some_and(|slot| slot.first != abi::NO_BACKEND)
 }
 
 fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[abi::Backend]) -> Result<Settings> {

@@ -96,6 +96,12 @@ pub struct VipTotal {
     pub syn_open_padding: u64,
     /// SYNs with a window and options.
     pub syn_open_options: u64,
+    /// ICMP errors among the packets.
+    pub icmp_errors: u64,
+    /// Of those, too bigs with an MTU that no link may have.
+    pub small_mtu: u64,
+    /// SYNs whose MSS was lowered.
+    pub mss_lowered: u64,
 }
 
 impl AddAssign<&VipCounts> for VipTotal {
@@ -110,6 +116,9 @@ impl AddAssign<&VipCounts> for VipTotal {
         self.syn_open_bare += counts.syn_open_bare;
         self.syn_open_padding += counts.syn_open_padding;
         self.syn_open_options += counts.syn_open_options;
+        self.icmp_errors += counts.icmp_errors;
+        self.small_mtu += counts.small_mtu;
+        self.mss_lowered += counts.mss_lowered;
     }
 }
 
@@ -126,6 +135,9 @@ impl VipTotal {
             syn_open_bare: difference(self.syn_open_bare, earlier.syn_open_bare),
             syn_open_padding: difference(self.syn_open_padding, earlier.syn_open_padding),
             syn_open_options: difference(self.syn_open_options, earlier.syn_open_options),
+            icmp_errors: difference(self.icmp_errors, earlier.icmp_errors),
+            small_mtu: difference(self.small_mtu, earlier.small_mtu),
+            mss_lowered: difference(self.mss_lowered, earlier.mss_lowered),
         }
     }
 }

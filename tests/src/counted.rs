@@ -23,7 +23,12 @@ pub struct Counted {
 
 /// The counters that a case moves, given the backend that was chosen.
 pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
-    of_frame(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend)
+    let mut counted = of_frame(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend);
+    for counts in counted.vips.values_mut() {
+        counts.icmp_errors = case.marks.icmp_error.into();
+        counts.small_mtu = case.marks.small_mtu.into();
+    }
+    counted
 }
 
 /// The counters that a frame moves which got this verdict.
@@ -119,5 +124,8 @@ fn vip_counts(a: VipCounts, b: VipCounts, join: impl Fn(u64, u64) -> u64) -> Vip
         syn_open_bare: join(a.syn_open_bare, b.syn_open_bare),
         syn_open_padding: join(a.syn_open_padding, b.syn_open_padding),
         syn_open_options: join(a.syn_open_options, b.syn_open_options),
+        icmp_errors: join(a.icmp_errors, b.icmp_errors),
+        small_mtu: join(a.small_mtu, b.small_mtu),
+        mss_lowered: join(a.mss_lowered, b.mss_lowered),
     }
 }

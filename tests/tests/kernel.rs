@@ -134,6 +134,11 @@ fn udp() {
 }
 
 #[test]
+fn icmp() {
+    run("ICMP and ICMPv6");
+}
+
+#[test]
 fn backends_and_tunnels() {
     run("Backends, tunnels and size");
 }

@@ -201,7 +201,7 @@ impl Datapath {
             let kind = entry.matches.0 >> 24 & 0xf;
             entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
         })?;
-        let index = service.ring + (slot & service.ring_mask);
+        let index = service.ring + (slot & service.ring_mask());
         Some(ring::slot(self.rings.get(index / 2), index))
     }
 

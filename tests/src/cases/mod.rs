@@ -4,6 +4,7 @@
 //! Rule 0: only a VIP's packets are ever judged, dropped or changed. What is passed or dropped leaves as it came.
 
 mod ethernet;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod neighbour;
@@ -48,6 +49,17 @@ pub struct Case {
     pub flow: Option<&'static str>,
     /// The kind of SYN that is counted.
     pub syn: Option<Syn>,
+    /// What else is counted.
+    pub marks: Marks,
+}
+
+/// What is counted of a packet that is sent on, besides that it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    /// It is an ICMP error.
+    pub icmp_error: bool,
+    /// It names an MTU that no link may have.
+    pub small_mtu: bool,
 }
 
 /// What leaves.
@@ -72,6 +84,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("IPv6", ipv6::cases()),
         ("TCP", tcp::cases()),
         ("UDP", udp::cases()),
+        ("ICMP and ICMPv6", icmp::cases()),
         ("Backends, tunnels and size", tunnel::cases()),
     ]
 }
@@ -126,6 +139,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         backends: Vec::new(),
         flow: None,
         syn: None,
+        marks: Marks::default(),
     };
     Row { case, vip }
 }
@@ -197,6 +211,16 @@ impl Case {
 
     fn syn(self, syn: Syn) -> Self {
         Case { syn: Some(syn), ..self }
+    }
+
+    fn icmp_error(mut self) -> Self {
+        self.marks.icmp_error = true;
+        self
+    }
+
+    fn small_mtu(mut self) -> Self {
+        self.marks.small_mtu = true;
+        self
     }
 
     /// By another interface than it came in by.
