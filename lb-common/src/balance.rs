@@ -9,6 +9,7 @@ use crate::{
     },
     family::Family,
     filter::{self, Syn},
+    fragment::{self, Fragment},
     hash, icmp, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
@@ -91,7 +92,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 
 /// What stays the same along a packet's way.
 pub(crate) struct Path<'a, T> {
-    tables: &'a T,
+    pub(crate) tables: &'a T,
     live: &'a Live,
     pub(crate) settings: &'a Settings,
     services: &'a [Service; SERVICE_POSITIONS as usize],
@@ -100,9 +101,9 @@ pub(crate) struct Path<'a, T> {
 
 /// What the rest of the path needs of the network header.
 pub(crate) struct Network<F> {
-    source: F,
+    pub(crate) source: F,
     pub(crate) destination: F,
-    protocol: u8,
+    pub(crate) protocol: u8,
     ttl: u8,
     /// Where the network header begins.
     pub(crate) l3: usize,
@@ -126,6 +127,15 @@ pub(crate) struct Flow<F> {
     pub(crate) protocol: u8,
 }
 
+/// What is known of a packet before its service is.
+struct Named<'a, F> {
+    flow: Flow<F>,
+    /// Its own transport header, if it has one.
+    segment: Option<Segment>,
+    /// The address in place of a service, where a fragment needs no ports.
+    ring: Option<&'a Service>,
+}
+
 /// What a packet is judged by whose transport header is there.
 struct Segment {
     /// Lengths or offsets contradict each other, though the ports can be read.
@@ -142,10 +152,7 @@ struct Segment {
 #[derive(Clone, Copy)]
 enum Shape {
     Whole,
-    /// A fragment, of which TCP's must not begin 8 bytes into the datagram.
-    Fragment {
-        at_one: bool,
-    },
+    Fragment(Fragment),
 }
 
 /// Why a packet's way ends early.
@@ -204,7 +211,9 @@ impl<'a, T: Tables> Path<'a, T> {
         let shape = if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
             Err(End::Fault(Verdict::Malformed))
         } else if fragment & IPV4_NOT_WHOLE.raw() != 0 {
-            Ok(Shape::Fragment { at_one: fragment & IPV4_OFFSET.raw() == 1u16.to_be() })
+            let offset = fragment & IPV4_OFFSET.raw();
+            let (is_first, at_one) = (offset == 0, offset == 1u16.to_be());
+            Ok(Shape::Fragment(Fragment { is_first, at_one, id: ip.id.raw() as u32 }))
         } else {
             Ok(Shape::Whole)
         };
@@ -263,14 +272,11 @@ impl<'a, T: Tables> Path<'a, T> {
             parse::extensions(packet, l3, network.protocol, length, zero).ok_or(End::Fault(Verdict::Malformed))?;
         network.protocol = upper.protocol;
         network.l4 = l3 + upper.offset;
-        if !upper.is_fragment() {
-            return Ok(Shape::Whole);
-        }
-        // The first must carry the whole chain of headers (RFC 7112).
-        if !upper.is_later_fragment() && self.segment(packet, network).is_none() {
-            return Err(End::Fault(Verdict::Malformed));
-        }
-        Ok(Shape::Fragment { at_one: false })
+        Ok(if upper.is_fragment() {
+            Shape::Fragment(Fragment { is_first: !upper.is_later_fragment(), at_one: false, id: upper.id })
+        } else {
+            Shape::Whole
+        })
     }
 
     /// Finds the service, judges the packet, chooses a backend and sends it there.
@@ -299,67 +305,64 @@ impl<'a, T: Tables> Path<'a, T> {
         shape: Step<Shape>,
         outcome: &mut Outcome,
     ) -> Step<Verdict> {
-        let (service, flow) = match shape? {
-            Shape::Whole => self.whole(packet, network, outcome)?,
-            Shape::Fragment { at_one } => self.fragment(network, at_one, outcome)?,
+        let shape = shape?;
+        let Named { mut flow, segment, ring } = self.flow(packet, network, shape, outcome)?;
+        let service = match ring {
+            Some(address) => address,
+            None => self.service(network.destination, flow.protocol, (flow.ports >> 16) as u16)?,
         };
-        outcome.hash = self.hash(network.destination, service, &flow);
-        let backend = self.choose(service, outcome)?;
-        Ok(self.send(packet, network, backend, outcome)?)
-    }
-
-    /// The service of a whole packet that nothing is wrong with, and its flow.
-    #[inline(always)]
-    fn whole<P: Packet, F: Family>(
-        &self,
-        packet: &mut P,
-        network: &Network<F>,
-        outcome: &mut Outcome,
-    ) -> Step<(&'a Service, Flow<F>)> {
-        let (flow, segment) = if network.protocol == F::PROTOCOL {
-            (icmp::icmp(packet, self, network, outcome)?, None)
-        } else if is_balanced(network.protocol) {
-            let (flow, segment) = self.segment(packet, network).ok_or(End::Fault(Verdict::Malformed))?;
-            (flow, Some(segment))
-        } else {
-            return Err(End::Fault(Verdict::OtherProtocol));
-        };
-        let service = self.service(network.destination, flow.protocol, (flow.ports >> 16) as u16)?;
         outcome.vip = service.id as u32;
         self.judge_network(network)?;
         if let Some(segment) = segment {
             self.judge(packet, network, flow.ports, &segment, service, outcome)?;
         }
-        Ok((service, flow))
+        if let Shape::Fragment(fragment) = shape {
+            if fragment.is_first {
+                fragment::remember(self, network, fragment.id, flow.ports);
+            }
+            if flow.protocol == PROTOCOL_UDP {
+                // Not all fragments have them, so none may use them.
+                flow.ports = 0;
+            }
+        }
+        outcome.hash = self.hash(network.destination, service, &flow);
+        let backend = self.choose(service, outcome)?;
+        Ok(self.send(packet, network, backend, outcome)?)
     }
 
-    /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend: what
-    /// stands for its service is the address, where that has one ring for all of UDP.
+    /// What the packet is about: by its own ports, by those that it quotes, or by those of the first of its fragments.
     #[inline(always)]
-    fn fragment<F: Family>(
+    fn flow<P: Packet, F: Family>(
         &self,
+        packet: &mut P,
         network: &Network<F>,
-        at_one: bool,
+        shape: Shape,
         outcome: &mut Outcome,
-    ) -> Step<(&'a Service, Flow<F>)> {
-        let address = self.find(network.destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
-        if !is_balanced(network.protocol) {
-            return Err(End::With(Verdict::OtherProtocol));
+    ) -> Step<Named<'a, F>> {
+        match shape {
+            Shape::Fragment(fragment) if !fragment.is_first => {
+                let (flow, ring) = fragment::later(self, network, fragment)?;
+                Ok(Named { flow, segment: None, ring })
+            }
+            Shape::Whole if network.protocol == F::PROTOCOL => {
+                Ok(Named { flow: icmp::icmp(packet, self, network, outcome)?, segment: None, ring: None })
+            }
+            _ if !is_balanced(network.protocol) => Err(End::Fault(Verdict::OtherProtocol)),
+            _ => {
+                let (flow, segment) = self.segment(packet, network, shape).ok_or(End::Fault(Verdict::Malformed))?;
+                Ok(Named { flow, segment: Some(segment), ring: None })
+            }
         }
-        if network.protocol == PROTOCOL_TCP && at_one {
-            return Err(End::With(Verdict::Malformed));
-        }
-        if network.protocol == PROTOCOL_TCP || address.flags & Service::UDP_RING == 0 {
-            return Err(End::With(Verdict::Fragment));
-        }
-        outcome.vip = address.id as u32;
-        self.judge_network(network)?;
-        Ok((address, Flow { client: network.source, protocol: network.protocol, ports: 0 }))
     }
 
     /// Reads the transport header, if it is there.
     #[inline(always)]
-    fn segment<P: Packet, F: Family>(&self, packet: &P, network: &Network<F>) -> Option<(Flow<F>, Segment)> {
+    fn segment<P: Packet, F: Family>(
+        &self,
+        packet: &P,
+        network: &Network<F>,
+        shape: Shape,
+    ) -> Option<(Flow<F>, Segment)> {
         let (l4, end) = (network.l4, network.end);
         let flow = |ports| Flow { client: network.source, protocol: network.protocol, ports };
         if network.protocol == PROTOCOL_TCP {
@@ -371,7 +374,9 @@ impl<'a, T: Tables> Path<'a, T> {
         } else {
             let udp = packet.at::<Udp>(l4).filter(|_| l4 + size_of::<Udp>() <= end)?;
             let length = udp.length.get() as usize;
-            let malformed = length < size_of::<Udp>() || l4 + length > end;
+            // The length is that of the datagram, of which a fragment is a part.
+            let too_long = l4 + length > end && matches!(shape, Shape::Whole);
+            let malformed = length < size_of::<Udp>() || too_long;
             Some((flow(udp.ports), Segment { malformed, flags: 0, window: 0, header_length: 0 }))
         }
     }

@@ -19,6 +19,9 @@ pub trait Family: Copy + PartialEq + Messages {
     /// The keyed hash of a flow.
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32;
 
+    /// The keyed hash of a datagram by its identification.
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64;
+
     /// The keyed hash of a source alone.
     fn source(key: &[u32; 12], source: Self) -> u32;
 }
@@ -46,6 +49,11 @@ impl Family for u32 {
     #[inline(always)]
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32 {
         hash::flow4(key, source, destination, ports, protocol as u32)
+    }
+
+    #[inline(always)]
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64 {
+        hash::datagram4(key, source, destination, id, protocol as u32)
     }
 
     #[inline(always)]
@@ -80,6 +88,11 @@ impl Family for [u32; 4] {
     #[inline(always)]
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32 {
         hash::flow6(key, source, destination, ports, protocol as u32)
+    }
+
+    #[inline(always)]
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64 {
+        hash::datagram6(key, source, destination, id, protocol as u32)
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ pub mod checksum;
 pub mod decapsulate;
 pub mod family;
 pub mod filter;
+pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod neighbour;

@@ -44,7 +44,7 @@ fn weir_frags(context: XdpContext) -> u32 {
 #[xdp]
 fn weir_explain(context: XdpContext) -> u32 {
     let mut frame = Frame::<false>(&context);
-    let outcome = balance(&mut frame, &Maps);
+    let outcome = balance(&mut frame, &Maps::<true>);
     if !frame.grow_head(size_of::<Explanation>()) {
         return XDP_DROP;
     }
@@ -64,7 +64,7 @@ fn weir_explain(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    let outcome = balance(&mut Frame::<FRAGS>(context), &Maps);
+    let outcome = balance(&mut Frame::<FRAGS>(context), &Maps::<false>);
     let seen = count(&outcome);
     log(context, &outcome, seen);
     act(&outcome)

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    abi::{BACKEND_ENTRIES, BackendCounts, Live, Page, SlotPair, VIP_ENTRIES, VipCounts},
+    abi::{BACKEND_ENTRIES, BackendCounts, FRAGMENT_ENTRIES, Live, Page, SlotPair, VIP_ENTRIES, VipCounts},
     balance::Outcome,
     filter::Syn,
     packet::Tables,
@@ -31,6 +31,10 @@ static VIP_COUNTS: PerCpuArray<VipCounts, { VIP_ENTRIES as usize }> = PerCpuArra
 #[btf_map]
 static BACKEND_COUNTS: PerCpuArray<BackendCounts, { BACKEND_ENTRIES as usize }> = PerCpuArray::new();
 
+/// What first fragments leave behind: see `lb_common::fragment`.
+#[btf_map]
+static FRAGMENTS: Array<u64, { FRAGMENT_ENTRIES as usize }> = Array::new();
+
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
@@ -39,10 +43,10 @@ static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
 #[unsafe(no_mangle)]
 static INTERFACE: Global<u32> = Global::new(0);
 
-/// The maps as the path's [`Tables`].
-pub struct Maps;
+/// The maps as the path's [`Tables`]. Whoever only explains leaves nothing behind in them.
+pub struct Maps<const EXPLAIN: bool>;
 
-impl Tables for Maps {
+impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
     #[inline(always)]
     fn live(&self) -> Option<&Live> {
         LIVE.get(0)
@@ -56,6 +60,20 @@ impl Tables for Maps {
     #[inline(always)]
     fn slots(&self, index: u32) -> Option<SlotPair> {
         RINGS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, index: u32, element: u64) {
+        if !EXPLAIN && let Some(place) = FRAGMENTS.get_ptr_mut(index) {
+            // SAFETY: the element is never freed, and aligned; other CPUs see it as it was or as it is.
+            unsafe { place.write_volatile(element) }
+        }
+    }
+
+    #[inline(always)]
+    fn recall(&self, index: u32) -> u64 {
+        // SAFETY: as above.
+        FRAGMENTS.get_ptr(index).map_or(0, |place| unsafe { place.read_volatile() })
     }
 }
 

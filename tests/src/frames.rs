@@ -58,6 +58,8 @@ pub struct Packet {
     network: Network,
     transport: Transport,
     data: Vec<u8>,
+    /// Identification of its fragments.
+    id: u32,
     /// The least length of the frame; zeros fill it.
     least: usize,
     /// Bytes that are replaced at last, by their offset in the frame.
@@ -163,6 +165,7 @@ fn packet(vip: &str, transport: Transport, protocol: u8) -> Packet {
         network,
         transport,
         data: Vec::new(),
+        id: 0x4711,
         least: 0,
         pokes: Vec::new(),
         vip: vip.to_owned(),
@@ -264,6 +267,12 @@ impl Packet {
         self
     }
 
+    /// What its fragments call it.
+    pub fn id(mut self, id: u32) -> Self {
+        self.id = id;
+        self
+    }
+
     /// Of a datagram that is `whole` on the way, the fragment from byte `from` to byte `to` of the IP payload.
     pub fn fragment(&self, from: usize, to: usize) -> Self {
         let whole = self.payload();
@@ -272,12 +281,12 @@ impl Packet {
         let mut fragment = self.clone();
         match &mut fragment.network {
             Network::V4(ip) => {
-                ip.identification = 0x4711;
+                ip.identification = self.id as u16;
                 ip.more_fragments = more;
                 ip.fragment_offset = IpFragOffset::try_new((from / 8) as u16).unwrap();
             }
             Network::V6(_, extensions) => {
-                extensions.push((44, fragment_header(from as u16, more)));
+                extensions.push((44, fragment_header(from as u16, more, self.id)));
             }
         }
         fragment.transport = Transport::Other;
@@ -431,12 +440,11 @@ pub fn authentication() -> (u8, Vec<u8>) {
 
 /// A fragment header that makes no fragment.
 pub fn atomic() -> (u8, Vec<u8>) {
-    (44, fragment_header(0, false))
+    (44, fragment_header(0, false, 0x4711))
 }
 
-fn fragment_header(offset: u16, more: bool) -> Vec<u8> {
-    let word = (offset | more as u16).to_be_bytes();
-    vec![0, 0, word[0], word[1], 0, 0, 0x47, 0x11]
+fn fragment_header(offset: u16, more: bool, id: u32) -> Vec<u8> {
+    [&[0, 0], &(offset | more as u16).to_be_bytes()[..], &id.to_be_bytes()].concat()
 }
 
 /// The one's complement sum of 16-bit words; an odd byte is followed by a zero. Over everything that a checksum covers, the

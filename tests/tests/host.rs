@@ -85,6 +85,11 @@ fn udp() {
 }
 
 #[test]
+fn fragments() {
+    run("Fragments");
+}
+
+#[test]
 fn icmp() {
     run("ICMP and ICMPv6");
 }

@@ -4,6 +4,7 @@
 //! Rule 0: only a VIP's packets are ever judged, dropped or changed. What is passed or dropped leaves as it came.
 
 mod ethernet;
+mod fragments;
 mod icmp;
 mod ipv4;
 mod ipv6;
@@ -29,6 +30,8 @@ pub struct Case {
     pub name: Cow<'static, str>,
     /// The configuration.
     pub setup: &'static Setup,
+    /// What came in before, and left something behind.
+    pub before: Vec<Vec<u8>>,
     /// What comes in.
     pub frame: Vec<u8>,
     /// Bytes of room before the frame, if that matters.
@@ -82,6 +85,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("ARP and neighbour discovery", neighbour::cases()),
         ("IPv4", ipv4::cases()),
         ("IPv6", ipv6::cases()),
+        ("Fragments", fragments::cases()),
         ("TCP", tcp::cases()),
         ("UDP", udp::cases()),
         ("ICMP and ICMPv6", icmp::cases()),
@@ -129,6 +133,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         rows,
         name: name.into(),
         setup: &STANDARD,
+        before: Vec::new(),
         frame,
         headroom: None,
         first_buffer: None,
@@ -147,6 +152,11 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
 impl Row {
     fn under(mut self, setup: &'static Setup) -> Self {
         self.case.setup = setup;
+        self
+    }
+
+    fn after(mut self, packets: &[&Packet]) -> Self {
+        self.case.before = packets.iter().map(|packet| packet.frame()).collect();
         self
     }
 
