@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     thread,
@@ -176,13 +176,14 @@ fn among_services_the_first_fragment_shows_the_way() {
 
 #[test]
 fn a_flood_of_fragments_grows_no_memory() {
-    /// Each of two fragments; of every second one the first comes late.
-    const DATAGRAMS: u32 = 2_000;
+    /// Three times what the table holds, each of two fragments; of every second one the first comes late.
+    const DATAGRAMS: u32 = 200_000;
     /// Frames sent at a time: a veth's ring holds 256.
     const ROUND: usize = 128;
+    let datagrams = env::var("WEIR_FLOOD").map_or(DATAGRAMS, |datagrams| datagrams.parse().unwrap());
     let config = config(TWO_SERVICES);
-    let mut net = Net::new("fragments", 2);
-    net.set_up(&["dns", "log"], &config);
+    // Without backends: what finds its service is dropped behind that, and costs no more time here.
+    let mut net = Net::new("fragments", 0);
     net.run(&config, &[]);
     let sender = Sender::open(&net.client, "eth0").unwrap();
     let balancer = net.balancer.mac("eth0").unwrap();
@@ -194,7 +195,7 @@ fn a_flood_of_fragments_grows_no_memory() {
     let before = (memory(&net, net.agent.as_ref().unwrap().pid()), seen());
     let begin = Instant::now();
     let (mut sent, mut lost) = (0, 0);
-    for number in 0..DATAGRAMS {
+    for number in 0..datagrams {
         let pair = [&first, &later].map(|frame| of_datagram(frame, number));
         let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
         order.iter().for_each(|index| sender.send(&pair[*index]).unwrap());
@@ -209,10 +210,10 @@ fn a_flood_of_fragments_grows_no_memory() {
     }
     let took = begin.elapsed();
     let after = memory(&net, net.agent.as_ref().unwrap().pid());
-    let (dropped, forwarded) = (net.verdict("fragment"), net.verdict("forwarded"));
+    let (lost_track, placed) = (net.verdict("fragment"), net.verdict("no_neighbour"));
     eprintln!(
-        "{sent} fragments of {DATAGRAMS} datagrams in {} ms: {forwarded} forwarded, {dropped} dropped, {lost} lost before \
-         the program; tables {} and {} bytes, agent {} and {} KiB",
+        "{sent} fragments of {datagrams} datagrams in {} ms: {placed} found their service, {lost_track} came before their \
+         first, {lost} were lost before the program; tables {} and {} bytes, agent {} and {} KiB",
         took.as_millis(),
         before.0.0,
         after.0,
@@ -220,7 +221,12 @@ fn a_flood_of_fragments_grows_no_memory() {
         after.1
     );
     assert!(lost < sent / 100, "{lost} lost");
-    assert!(forwarded > u64::from(DATAGRAMS) && dropped > u64::from(DATAGRAMS) / 3, "{forwarded} and {dropped}");
+    // All but every fourth, but for those that were lost or whose first was.
+    let expected = u64::from(datagrams) / 2;
+    assert!(
+        lost_track.abs_diff(expected) <= lost && placed.abs_diff(3 * expected) <= lost,
+        "{placed} and {lost_track}"
+    );
     assert_eq!(after.0, before.0.0, "bytes of the tables");
     assert!(after.1 <= before.0.1 + 1_024, "KiB of the agent: {} and {}", before.0.1, after.1);
 }
