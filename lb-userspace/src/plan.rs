@@ -111,7 +111,8 @@ pub fn plan_next(
     let before = previous.unwrap_or(&nothing);
     let vips = config.services.values().flat_map(|service| service.vips.iter().copied());
     let allocation = before.next_ids(vips, sets.backends.iter().copied())?;
-    let (rings, ring_of) = sets.rings(&allocation)?;
+    let ids_of = sets.ids(&allocation)?;
+    let (rings, ring_of) = sets.rings(&ids_of);
     let allocation = match previous {
         Some(_) => allocation.next_rings(&rings)?,
         None => allocation.in_arena(allocation::arena_size(config.arena, &rings)?).next_rings(&rings)?,
@@ -119,8 +120,8 @@ pub fn plan_next(
     let built = cache.rings(&rings);
     let rings = rings.into_iter().zip(built).map(|(key, ring)| placed(key, ring, before, &allocation));
     let rings: Vec<PlacedRing> = rings.collect::<Result<_>>()?;
-    let described: Vec<_> =
-        sets.sets.iter().zip(&ring_of).map(|(set, ring)| describe_set(set, &rings[*ring], &allocation)).collect();
+    let described = sets.sets.iter().zip(&ids_of).zip(&ring_of);
+    let described: Vec<_> = described.map(|((set, ids), ring)| describe_set(set, ids, &rings[*ring])).collect();
 
     let mut services = Vec::new();
     let mut does = Vec::new();
@@ -204,12 +205,14 @@ type Set<'a> = (Forward, u32, &'a [config::Backend]);
 
 impl<'a> Sets<'a> {
     fn new(config: &'a Config) -> Self {
-        let mut sets = Vec::new();
-        let mut known: HashMap<Set, usize> = HashMap::new();
+        let mut sets: Vec<Set> = Vec::new();
+        let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
         let mut index = |service: &'a config::Service| {
             let set: Set = (service.forward, service.slots, &service.backends);
-            *known.entry(set).or_insert_with(|| {
+            let alike = known.entry(rough_hash(&set)).or_default();
+            alike.iter().copied().find(|other| sets[*other] == set).unwrap_or_else(|| {
                 sets.push(set);
+                alike.push(sets.len() - 1);
                 sets.len() - 1
             })
         };
@@ -222,24 +225,32 @@ impl<'a> Sets<'a> {
         Sets { sets, set_of, backends }
     }
 
+    /// The ids of each set's backends.
+    fn ids(&self, allocation: &Allocation) -> Result<Vec<Vec<u16>>> {
+        let of_set = |(forward, _, backends): &Set| {
+            let id = |backend: &config::Backend| {
+                allocation.backend(&(backend.address, encapsulation(*forward, backend.address)))
+            };
+            backends.iter().map(id).collect::<Option<Vec<_>>>()
+        };
+        self.sets.iter().map(of_set).collect::<Option<_>>().context("every backend was given an id")
+    }
+
     /// The distinct rings, and which of them each set has.
-    fn rings(&self, ids: &Allocation) -> Result<(Vec<RingKey>, Vec<usize>)> {
+    fn rings(&self, ids_of: &[Vec<u16>]) -> (Vec<RingKey>, Vec<usize>) {
         let mut rings = Vec::new();
         let mut known: BTreeMap<RingKey, usize> = BTreeMap::new();
         let mut ring_of = Vec::new();
-        for (forward, slots, backends) in &self.sets {
-            let members = backends.iter().map(|backend| {
-                let id = ids.backend(&(backend.address, encapsulation(*forward, backend.address)));
-                Some(member(id?, &backend.address, backend.weight, backend.part))
-            });
-            let members = members.collect::<Option<_>>().context("every backend was given an id")?;
-            let key = RingKey::new(*slots, members);
+        for ((_, slots, backends), ids) in self.sets.iter().zip(ids_of) {
+            let members = backends.iter().zip(ids);
+            let members = members.map(|(backend, id)| member(*id, &backend.address, backend.weight, backend.part));
+            let key = RingKey::new(*slots, members.collect());
             ring_of.push(*known.entry(key).or_insert_with_key(|key| {
                 rings.push(key.clone());
                 rings.len() - 1
             }));
         }
-        Ok((rings, ring_of))
+        (rings, ring_of)
     }
 }
 
@@ -249,6 +260,17 @@ fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<
     services.iter().zip(does).map(|(service, (forward, ring))| {
         let Service { address, matches, flags, .. } = *service;
         fingerprint::Entry { address, matches, flags, forward, ring }
+    })
+}
+
+/// A hash to find equal sets by: it is taken of every backend of every service, however many share a set.
+fn rough_hash((_, slots, backends): &Set) -> u64 {
+    backends.iter().fold(u64::from(*slots), |hash, backend| {
+        let address = match backend.address {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => address.to_bits() as u64,
+        };
+        hash::mix(hash ^ address ^ u64::from(backend.weight) << 48)
     })
 }
 
@@ -273,13 +295,12 @@ fn planned(key: BackendKey, id: u16, before: &Allocation) -> PlannedBackend {
     PlannedBackend { id, address, entry, fresh: before.backend(&key).is_none() }
 }
 
-fn describe_set((forward, _, backends): &Set, ring: &PlacedRing, ids: &Allocation) -> Arc<[DescribedBackend]> {
-    let described = backends.iter().filter_map(|backend| {
-        let id = ids.backend(&(backend.address, encapsulation(*forward, backend.address)))?;
+fn describe_set((_, _, backends): &Set, ids: &[u16], ring: &PlacedRing) -> Arc<[DescribedBackend]> {
+    let describe = |(backend, id): (&config::Backend, &u16)| {
         let config::Backend { address, weight, part, overridden } = *backend;
-        Some(DescribedBackend { address, weight, part, id, owned: ring.ring.owned(id), overridden })
-    });
-    described.collect()
+        DescribedBackend { address, weight, part, id: *id, owned: ring.ring.owned(*id), overridden }
+    };
+    backends.iter().zip(ids).map(describe).collect()
 }
 
 fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[DescribedBackend]>) -> DescribedService {
