@@ -229,6 +229,7 @@ fn as_judgement(outcome: &Outcome) -> Judgement {
         bytes: u64::from(outcome.bytes),
         icmp_error: outcome.marks & Outcome::ICMP_ERROR != 0,
         small_mtu: outcome.marks & Outcome::SMALL_MTU != 0,
+        later_fragment: false,
         mss_lowered: false,
         feature: None,
     }
