@@ -1,6 +1,7 @@
 //! The three judges of a frame, and what they disagree on.
 
 use std::{
+    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -103,7 +104,7 @@ impl Judges {
 
         let mut on_host = Frame::new(frame, HEADROOM, FIRST_BUFFER);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.host.outcome(&mut on_host)))
-            .map_err(|_| Disagreement("the host panicked".into()))?;
+            .map_err(|panic| Disagreement(format!("the host panicked: {}", message(&*panic))))?;
         self.host_frames += 1;
         let left = on_host.bytes();
         if !not_yet {
@@ -195,6 +196,11 @@ impl Judges {
         let judgement = self.reference.judge(given(frame), &mut self.expected);
         (judgement, self.expected.clone())
     }
+}
+
+fn message(panic: &dyn Any) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("not in words")
 }
 
 fn given(bytes: &[u8]) -> reference::Frame<'_> {
