@@ -6,9 +6,15 @@ use std::{
     time::Instant,
 };
 
-use tests::fuzz::{
-    campaign::{BATCH, Campaign},
-    corpus,
+use tests::{
+    fuzz::{
+        campaign::{BATCH, Campaign},
+        corpus,
+        judges::Judges,
+        report::Finding,
+        shrink::shrink,
+    },
+    reference::{Reference, Setup},
 };
 
 /// What runs every time; `cargo xtask fuzz` takes others.
@@ -38,6 +44,23 @@ fn a_fixed_seed() {
         campaign.run_batch().unwrap_or_else(|finding| panic!("{finding}"));
     }
     println!("{}", campaign.totals.text(begin.elapsed()));
+}
+
+/// Judges that agree on everything would prove nothing.
+#[test]
+fn a_judge_that_errs_is_found() {
+    let mut judges = Judges::on_host(0);
+    let wrong = Setup { pass_bad_flags: true, ..judges.reference.setup().clone() };
+    judges.reference = Reference::new(wrong);
+    let frame = corpus::of_cases().into_iter().find(|input| judges.disagreement(&input.frames).is_some());
+    let frames = frame.expect("some case has such flags").frames;
+    let small = shrink(&frames, 10_000, |frames| judges.disagreement(frames).is_some());
+    assert!(small.len() == 1 && small[0].len() < 60, "{small:02x?}");
+    let disagreement = judges.disagreement(&small).unwrap();
+    let said = Finding::new(&mut judges, small, disagreement).to_string();
+    for part in ["bad_flags\" on the host", "setup standard", "\n  standard 0", ".answered(Forwarded, "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 /// The reference would repeat the mistakes of what it used.

@@ -75,8 +75,8 @@ impl Campaign {
         let names = &names[variation];
         let base = |rng: &mut Rng| bases[rng.usize(..bases.len())].clone();
         let mut frame = match rng.u8(..20) {
-            0 => return (0..rng.usize(..200)).map(|_| rng.u8(..)).collect(),
-            1..9 => return generate::frame(rng, names),
+            0 if rng.bool() => return (0..rng.usize(..200)).map(|_| rng.u8(..)).collect(),
+            0..9 => return generate::frame(rng, names),
             9..13 => generate::frame(rng, names),
             _ => base(rng),
         };
@@ -93,7 +93,7 @@ impl Campaign {
         }
         for (number, frame) in frames.iter().enumerate() {
             match judges.judge(frame) {
-                Ok(judgement) => *self.totals.verdicts.entry(judgement.verdict).or_default() += 1,
+                Ok(judgement) => self.totals.add(&judgement),
                 Err(_) => return Err(self.find(variation, &frames[..=number])),
             }
         }

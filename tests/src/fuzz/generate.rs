@@ -36,7 +36,7 @@ fn link(rng: &mut Rng, out: &mut Vec<u8>) {
     let group = [0x33, 0x33, 0xff, 0, 0, 0x10];
     let random: Mac = std::array::from_fn(|_| rng.u8(..));
     let rare = [VIRTUAL, VIRTUAL, STRANGER, BROADCAST, group, [0; 6], random];
-    let destination = if one_in(rng, 8) { pick(rng, &rare) } else { OURS };
+    let destination = if one_in(rng, 20) { pick(rng, &rare) } else { OURS };
     out.extend(destination);
     out.extend(if one_in(rng, 20) { random } else { ROUTER });
     let tags = pick(rng, &[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3]);

@@ -1,6 +1,7 @@
 //! The three judges of a frame, and what they disagree on.
 
 use std::{
+    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -103,7 +104,7 @@ impl Judges {
 
         let mut on_host = Frame::new(frame, HEADROOM, FIRST_BUFFER);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.host.outcome(&mut on_host)))
-            .map_err(|_| Disagreement("the host panicked".into()))?;
+            .map_err(|panic| Disagreement(format!("the host panicked: {}", message(&*panic))))?;
         self.host_frames += 1;
         let left = on_host.bytes();
         if !not_yet {
@@ -197,6 +198,11 @@ impl Judges {
     }
 }
 
+fn message(panic: &dyn Any) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("not in words")
+}
+
 fn given(bytes: &[u8]) -> reference::Frame<'_> {
     reference::Frame { bytes, readable: FIRST_BUFFER, headroom: HEADROOM }
 }
@@ -229,6 +235,7 @@ fn as_judgement(outcome: &Outcome) -> Judgement {
         bytes: u64::from(outcome.bytes),
         icmp_error: outcome.marks & Outcome::ICMP_ERROR != 0,
         small_mtu: outcome.marks & Outcome::SMALL_MTU != 0,
+        later_fragment: false,
         mss_lowered: false,
         feature: None,
     }

@@ -19,9 +19,26 @@ pub struct Totals {
     pub kernel: u64,
     /// What the frames got.
     pub verdicts: BTreeMap<Verdict, u64>,
+    /// What else was special about them.
+    marks: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
+    /// Adds a frame that all agree on.
+    pub fn add(&mut self, judgement: &Judgement) {
+        *self.verdicts.entry(judgement.verdict).or_default() += 1;
+        let sent = judgement.interface.is_some();
+        let marks = [
+            ("ICMP errors sent on", judgement.icmp_error),
+            ("with a small MTU", judgement.small_mtu),
+            ("later fragments sent on", sent && judgement.later_fragment),
+            ("MSS lowered", judgement.mss_lowered),
+        ];
+        for (name, _) in marks.iter().filter(|(_, is)| *is) {
+            *self.marks.entry(name).or_default() += 1;
+        }
+    }
+
     /// The table; `elapsed` is what it took.
     pub fn text(&self, elapsed: Duration) -> String {
         let rate = |frames: u64| frames as f64 / elapsed.as_secs_f64().max(0.001);
@@ -36,6 +53,9 @@ impl Totals {
         let all: u64 = self.verdicts.values().sum::<u64>().max(1);
         for (verdict, count) in &self.verdicts {
             text += &format!("  {:<18}{count:>12}  {:5.1} %\n", verdict.label(), 100.0 * *count as f64 / all as f64);
+        }
+        for (name, count) in &self.marks {
+            text += &format!("  {count} {name}\n");
         }
         text
     }

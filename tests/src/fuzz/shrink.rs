@@ -45,17 +45,30 @@ pub fn shrink(frames: &[Vec<u8>], mut tries: usize, mut fails: impl FnMut(&[Vec<
 
 type Frames = Vec<Vec<u8>>;
 
-/// Drops bytes at the end, as many as possible at once.
+/// Drops bytes at the end, as many as possible at once, and makes the packet say so where it must.
 fn shorten(number: usize, best: &mut Frames, attempt: &mut impl FnMut(Frames, &mut Frames) -> bool) {
     let mut cut = best[number].len();
     while cut > 0 {
-        let mut shorter = best.clone();
-        let length = shorter[number].len().saturating_sub(cut);
-        shorter[number].truncate(length);
-        if !attempt(shorter, best) || best[number].is_empty() {
+        let candidates = [None].into_iter().chain(LENGTHS.map(Some));
+        let shorter = candidates.filter_map(|length| shorter(best, number, cut, length)).collect::<Vec<_>>();
+        if !shorter.into_iter().any(|shorter| attempt(shorter, best)) {
             cut /= 2;
         }
     }
+}
+
+/// Where IPv4 and IPv6 say how long a packet is: under no, one and two tags.
+const LENGTHS: [usize; 6] = [16, 18, 20, 22, 24, 26];
+
+fn shorter(best: &Frames, number: usize, cut: usize, length: Option<usize>) -> Option<Frames> {
+    let mut shorter = best.clone();
+    let frame = &mut shorter[number];
+    frame.truncate(frame.len().checked_sub(cut)?);
+    if let Some([high, low]) = length.map(|at| frame.get_mut(at..at + 2)).unwrap_or_default() {
+        let said = u16::from_be_bytes([*high, *low]).checked_sub(cut as u16)?;
+        [*high, *low] = said.to_be_bytes();
+    }
+    Some(shorter)
 }
 
 /// Replaces bytes by zeros, so many at once.

@@ -59,6 +59,7 @@ impl Reference {
         judgement: &mut Judgement,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Stop> {
+        judgement.later_fragment = true;
         let vip = *self.vips.get(&network.destination).ok_or(Verdict::NotAVip)?;
         if network.protocol == TCP && at_one {
             return Err(Verdict::Malformed.into());

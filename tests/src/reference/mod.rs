@@ -57,6 +57,8 @@ pub struct Judgement {
     pub icmp_error: bool,
     /// It is one that tells of an MTU that no link may have.
     pub small_mtu: bool,
+    /// It is a fragment, and not the first of its datagram.
+    pub later_fragment: bool,
     /// Its MSS option was lowered.
     pub mss_lowered: bool,
     /// The part of the specification that decided, if it is one of these.
@@ -196,6 +198,7 @@ impl Reference {
             bytes: 0,
             icmp_error: false,
             small_mtu: false,
+            later_fragment: false,
             mss_lowered: false,
             feature: None,
         };
