@@ -21,6 +21,8 @@ pub const MAX_BACKENDS: u32 = 8_192;
 pub const BACKEND_ENTRIES: u32 = 2 * MAX_BACKENDS;
 /// Entries in the VIPs' counters, for the same reason.
 pub const VIP_ENTRIES: u32 = 2 * MAX_VIPS;
+/// Elements of FRAGMENTS: the ports of as many datagrams are remembered at most; a power of two.
+pub const FRAGMENT_ENTRIES: u32 = 65_536;
 /// Interfaces that one instance may attach to.
 pub const MAX_INTERFACES: u32 = 8;
 /// The smallest and largest ring.
@@ -76,6 +78,7 @@ pub struct Page(pub [u8; 4096]);
 pub const NO_BACKEND: u16 = u16::MAX;
 
 const _: () = assert!(BACKEND_ENTRIES < NO_BACKEND as u32 && SERVICE_POSITIONS.is_power_of_two());
+const _: () = assert!(FRAGMENT_ENTRIES.is_power_of_two());
 
 /// An address as the services' table keeps it: IPv6 as it is, IPv4 in the last word with zeros before it. The family is part
 /// of [`Match`], so `::192.0.2.1` and `192.0.2.1` never meet.

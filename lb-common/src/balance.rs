@@ -7,7 +7,8 @@ use crate::{
     abi::{Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, Service, Settings},
     family::Family,
     filter::{self, Syn},
-    hash, neighbour,
+    fragment::{self, Fragment},
+    hash, icmp, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
@@ -43,6 +44,15 @@ pub struct Outcome {
     pub bytes: u32,
     /// The kernel's index of the interface to redirect to.
     pub redirect: u32,
+    /// `Outcome::*` bits: what else is counted of a packet that reaches its backend.
+    pub marks: u32,
+}
+
+impl Outcome {
+    /// An ICMP error.
+    pub const ICMP_ERROR: u32 = 1 << 0;
+    /// A too big, with an MTU that no link may have.
+    pub const SMALL_MTU: u32 = 1 << 1;
 }
 
 impl Outcome {
@@ -57,6 +67,7 @@ impl Outcome {
         syn: NONE,
         bytes: 0,
         redirect: 0,
+        marks: 0,
     };
 }
 
@@ -73,7 +84,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 
 /// What stays the same along a packet's way.
 pub(crate) struct Path<'a, T> {
-    tables: &'a T,
+    pub(crate) tables: &'a T,
     live: &'a Live,
     number: u32,
     pub(crate) half: &'a Half,
@@ -81,24 +92,44 @@ pub(crate) struct Path<'a, T> {
 }
 
 /// What the rest of the path needs of the network header.
-struct Network<F> {
-    source: F,
-    destination: F,
-    protocol: u8,
+pub(crate) struct Network<F> {
+    pub(crate) source: F,
+    pub(crate) destination: F,
+    pub(crate) protocol: u8,
     ttl: u8,
     /// Where the network header begins.
-    l3: usize,
+    pub(crate) l3: usize,
     /// Where the transport header begins.
-    l4: usize,
+    pub(crate) l4: usize,
     /// Where the packet ends, by its own length and not the frame's.
-    end: usize,
+    pub(crate) end: usize,
     inner: Inner,
 }
 
-/// What the rest of the path needs of the transport header.
+/// What finds the service and the slot. Aligned, because on the stack it is copied 8 bytes at a time, and a verifier
+/// looks whether those are.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub(crate) struct Flow<F> {
+    /// Who sends to the VIP.
+    pub(crate) client: F,
+    /// The client's port and the VIP's, as a packet of the client's carries them; 0 where they must not count.
+    pub(crate) ports: u32,
+    /// TCP or UDP.
+    pub(crate) protocol: u8,
+}
+
+/// What is known of a packet before its service is.
+struct Named<'a, F> {
+    flow: Flow<F>,
+    /// Its own transport header, if it has one.
+    segment: Option<Segment>,
+    /// The address in place of a service, where a fragment needs no ports.
+    ring: Option<&'a Service>,
+}
+
+/// What a packet is judged by whose transport header is there.
 struct Segment {
-    /// Source and destination port, as loaded.
-    ports: u32,
     /// Lengths or offsets contradict each other, though the ports can be read.
     malformed: bool,
     /// TCP's, 0 for UDP.
@@ -113,14 +144,11 @@ struct Segment {
 #[derive(Clone, Copy)]
 enum Shape {
     Whole,
-    /// A fragment, of which TCP's must not begin 8 bytes into the datagram.
-    Fragment {
-        at_one: bool,
-    },
+    Fragment(Fragment),
 }
 
 /// Why a packet's way ends early.
-enum End {
+pub(crate) enum End {
     /// With this verdict.
     With(Verdict),
     /// With this one if the destination is a VIP: the ports cannot be read.
@@ -191,7 +219,9 @@ impl<'a, T: Tables> Path<'a, T> {
         let shape = if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
             Err(End::Fault(Verdict::Malformed))
         } else if fragment & IPV4_NOT_WHOLE.raw() != 0 {
-            Ok(Shape::Fragment { at_one: fragment & IPV4_OFFSET.raw() == 1u16.to_be() })
+            let offset = fragment & IPV4_OFFSET.raw();
+            let (is_first, at_one) = (offset == 0, offset == 1u16.to_be());
+            Ok(Shape::Fragment(Fragment { is_first, at_one, id: ip.id.raw() as u32 }))
         } else {
             Ok(Shape::Whole)
         };
@@ -250,14 +280,11 @@ impl<'a, T: Tables> Path<'a, T> {
             parse::extensions(packet, l3, network.protocol, length, zero).ok_or(End::Fault(Verdict::Malformed))?;
         network.protocol = upper.protocol;
         network.l4 = l3 + upper.offset;
-        if !upper.is_fragment() {
-            return Ok(Shape::Whole);
-        }
-        // The first must carry the whole chain of headers (RFC 7112).
-        if !upper.is_later_fragment() && self.segment(packet, network).is_none() {
-            return Err(End::Fault(Verdict::Malformed));
-        }
-        Ok(Shape::Fragment { at_one: false })
+        Ok(if upper.is_fragment() {
+            Shape::Fragment(Fragment { is_first: !upper.is_later_fragment(), at_one: false, id: upper.id })
+        } else {
+            Shape::Whole
+        })
     }
 
     /// Finds the service, judges the packet, chooses a backend and sends it there.
@@ -286,67 +313,79 @@ impl<'a, T: Tables> Path<'a, T> {
         shape: Step<Shape>,
         outcome: &mut Outcome,
     ) -> Step<Verdict> {
-        let (service, ports) = match shape? {
-            Shape::Whole => self.whole(packet, network, outcome)?,
-            Shape::Fragment { at_one } => (self.fragment(network, at_one, outcome)?, 0),
+        let shape = shape?;
+        let Named { mut flow, segment, ring } = self.flow(packet, network, shape, outcome)?;
+        let service = match ring {
+            Some(address) => address,
+            None => self.service(network.destination, flow.protocol, (flow.ports >> 16) as u16)?,
         };
-        let Network { source, destination, protocol, .. } = *network;
-        outcome.hash = self.flow_hash(source, destination, protocol, service, ports);
+        outcome.vip = service.id as u32;
+        self.judge_network(network)?;
+        if let Some(segment) = segment {
+            self.judge(packet, network, flow.ports, &segment, service, outcome)?;
+        }
+        if let Shape::Fragment(fragment) = shape {
+            if fragment.is_first {
+                fragment::remember(self, network, fragment.id, flow.ports);
+            }
+            if flow.protocol == PROTOCOL_UDP {
+                // Not all fragments have them, so none may use them.
+                flow.ports = 0;
+            }
+        }
+        outcome.hash = self.hash(network.destination, service, &flow);
         let backend = self.choose(service, outcome)?;
         Ok(self.send(packet, network, backend, outcome)?)
     }
 
-    /// The service of a whole packet that nothing is wrong with, and the ports.
+    /// What the packet is about: by its own ports, by those that it quotes, or by those of the first of its fragments.
     #[inline(always)]
-    fn whole<P: Packet, F: Family>(
+    fn flow<P: Packet, F: Family>(
         &self,
-        packet: &P,
+        packet: &mut P,
         network: &Network<F>,
+        shape: Shape,
         outcome: &mut Outcome,
-    ) -> Step<(&'a Service, u32)> {
-        if !is_balanced(network.protocol) {
-            return Err(End::Fault(Verdict::OtherProtocol));
+    ) -> Step<Named<'a, F>> {
+        match shape {
+            Shape::Fragment(fragment) if !fragment.is_first => {
+                let (flow, ring) = fragment::later(self, network, fragment)?;
+                Ok(Named { flow, segment: None, ring })
+            }
+            Shape::Whole if network.protocol == F::PROTOCOL => {
+                Ok(Named { flow: icmp::icmp(packet, self, network, outcome)?, segment: None, ring: None })
+            }
+            _ if !is_balanced(network.protocol) => Err(End::Fault(Verdict::OtherProtocol)),
+            _ => {
+                let (flow, segment) = self.segment(packet, network, shape).ok_or(End::Fault(Verdict::Malformed))?;
+                Ok(Named { flow, segment: Some(segment), ring: None })
+            }
         }
-        let segment = self.segment(packet, network).ok_or(End::Fault(Verdict::Malformed))?;
-        let service = self.service(network.destination, network.protocol, (segment.ports >> 16) as u16)?;
-        outcome.vip = service.id as u32;
-        self.judge(packet, network, &segment, service, outcome)?;
-        Ok((service, segment.ports))
-    }
-
-    /// A fragment has no ports, or must be treated as if it had none, so that all of a datagram reach one backend: what
-    /// stands for its service is the address, where that has one ring for all of UDP.
-    #[inline(always)]
-    fn fragment<F: Family>(&self, network: &Network<F>, at_one: bool, outcome: &mut Outcome) -> Step<&'a Service> {
-        let address = self.find(network.destination, Match::address(F::VERSION)).ok_or(Verdict::NotAVip)?;
-        if !is_balanced(network.protocol) {
-            return Err(End::With(Verdict::OtherProtocol));
-        }
-        if network.protocol == PROTOCOL_TCP && at_one {
-            return Err(End::With(Verdict::Malformed));
-        }
-        if network.protocol == PROTOCOL_TCP || address.flags & Service::UDP_RING == 0 {
-            return Err(End::With(Verdict::Fragment));
-        }
-        outcome.vip = address.id as u32;
-        self.judge_network(network)?;
-        Ok(address)
     }
 
     /// Reads the transport header, if it is there.
     #[inline(always)]
-    fn segment<P: Packet, F: Family>(&self, packet: &P, network: &Network<F>) -> Option<Segment> {
+    fn segment<P: Packet, F: Family>(
+        &self,
+        packet: &P,
+        network: &Network<F>,
+        shape: Shape,
+    ) -> Option<(Flow<F>, Segment)> {
         let (l4, end) = (network.l4, network.end);
+        let flow = |ports| Flow { client: network.source, protocol: network.protocol, ports };
         if network.protocol == PROTOCOL_TCP {
             let tcp = packet.at::<Tcp>(l4).filter(|_| l4 + size_of::<Tcp>() <= end)?;
             let header_length = tcp.header_length();
             let malformed = header_length < size_of::<Tcp>() || l4 + header_length > end;
-            Some(Segment { ports: tcp.ports, malformed, flags: tcp.flags, window: tcp.window.raw(), header_length })
+            let segment = Segment { malformed, flags: tcp.flags, window: tcp.window.raw(), header_length };
+            Some((flow(tcp.ports), segment))
         } else {
             let udp = packet.at::<Udp>(l4).filter(|_| l4 + size_of::<Udp>() <= end)?;
             let length = udp.length.get() as usize;
-            let malformed = length < size_of::<Udp>() || l4 + length > end;
-            Some(Segment { ports: udp.ports, malformed, flags: 0, window: 0, header_length: 0 })
+            // The length is that of the datagram, of which a fragment is a part.
+            let too_long = l4 + length > end && matches!(shape, Shape::Whole);
+            let malformed = length < size_of::<Udp>() || too_long;
+            Some((flow(udp.ports), Segment { malformed, flags: 0, window: 0, header_length: 0 }))
         }
     }
 
@@ -389,18 +428,18 @@ impl<'a, T: Tables> Path<'a, T> {
         self.half.vips[hash::vip_place(address.narrow()) as usize] != 0
     }
 
-    /// What a packet to a service is dropped for.
+    /// What a packet to a service is dropped for on account of its transport header.
     #[inline(always)]
     fn judge<P: Packet, F: Family>(
         &self,
         packet: &P,
         network: &Network<F>,
+        ports: u32,
         segment: &Segment,
         service: &Service,
         outcome: &mut Outcome,
     ) -> Result<(), Verdict> {
-        self.judge_network(network)?;
-        if segment.malformed || segment.ports as u16 == 0 || segment.ports >> 16 == 0 {
+        if segment.malformed || ports as u16 == 0 || ports >> 16 == 0 {
             return Err(Verdict::Malformed);
         }
         if network.protocol != PROTOCOL_TCP {
@@ -420,7 +459,7 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
+    pub(crate) fn judge_network<F: Family>(&self, network: &Network<F>) -> Result<(), Verdict> {
         if network.source.is_martian() || network.source == network.destination {
             return Err(Verdict::Martian);
         }
@@ -431,19 +470,12 @@ impl<'a, T: Tables> Path<'a, T> {
     }
 
     #[inline(always)]
-    pub(crate) fn flow_hash<F: Family>(
-        &self,
-        source: F,
-        destination: F,
-        protocol: u8,
-        service: &Service,
-        ports: u32,
-    ) -> u32 {
+    pub(crate) fn hash<F: Family>(&self, vip: F, service: &Service, flow: &Flow<F>) -> u32 {
         let key = &self.half.settings.hash_key;
         if service.flags & Service::HASH_SOURCE != 0 {
-            F::source(key, source)
+            F::source(key, flow.client)
         } else {
-            F::flow(key, source, destination, ports, protocol)
+            F::flow(key, flow.client, vip, flow.ports, flow.protocol)
         }
     }
 
@@ -531,6 +563,6 @@ impl<'a, T: Tables> Path<'a, T> {
 
 /// Whether services exist on this protocol.
 #[inline(always)]
-fn is_balanced(protocol: u8) -> bool {
+pub(crate) fn is_balanced(protocol: u8) -> bool {
     protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP
 }

@@ -37,6 +37,13 @@ impl Sum {
     }
 }
 
+/// A checksum after one of the words that it covers was replaced (RFC 1624, equation 3). Words that are not all zero
+/// must remain: of nothing but zeros the checksum is 0xffff, and this gives 0.
+#[inline(always)]
+pub fn replace(checksum: Be16, before: u16, after: u16) -> Be16 {
+    Sum::default().word(!checksum.raw()).word(!before).word(after).finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

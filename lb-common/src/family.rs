@@ -1,9 +1,9 @@
 //! What differs between IPv4 and IPv6 once the header is read, so that the rest of the path is written once.
 
-use crate::{abi::Address, hash};
+use crate::{abi::Address, hash, icmp::Messages};
 
 /// An IP version's addresses, as loaded from the packet.
-pub trait Family: Copy + PartialEq {
+pub trait Family: Copy + PartialEq + Messages {
     /// 4 or 6.
     const VERSION: u32;
 
@@ -27,6 +27,9 @@ pub trait Family: Copy + PartialEq {
 
     /// The keyed hash of a flow.
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32;
+
+    /// The keyed hash of a datagram by its identification.
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64;
 
     /// The keyed hash of a source alone.
     fn source(key: &[u32; 12], source: Self) -> u32;
@@ -72,6 +75,11 @@ impl Family for u32 {
     #[inline(always)]
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32 {
         hash::flow4(key, source, destination, ports, protocol as u32)
+    }
+
+    #[inline(always)]
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64 {
+        hash::datagram4(key, source, destination, id, protocol as u32)
     }
 
     #[inline(always)]
@@ -124,6 +132,11 @@ impl Family for [u32; 4] {
     #[inline(always)]
     fn flow(key: &[u32; 12], source: Self, destination: Self, ports: u32, protocol: u8) -> u32 {
         hash::flow6(key, source, destination, ports, protocol as u32)
+    }
+
+    #[inline(always)]
+    fn datagram(key: &[u32; 12], source: Self, destination: Self, id: u32, protocol: u8) -> u64 {
+        hash::datagram6(key, source, destination, id, protocol as u32)
     }
 
     #[inline(always)]

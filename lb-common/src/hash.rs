@@ -96,11 +96,19 @@ pub fn flow4(key: &[u32; 12], source: u32, destination: u32, ports: u32, protoco
 /// Hash of an IPv6 flow; `ports` as in [`flow4`].
 #[inline(always)]
 pub fn flow6(key: &[u32; 12], source: [u32; 4], destination: [u32; 4], ports: u32, protocol: u32) -> u32 {
-    let sum = halves(key, source)
-        .wrapping_add(product(destination[0], key[4], destination[1], key[5]))
-        .wrapping_add(product(destination[2], key[6], destination[3], key[7]))
-        .wrapping_add(product(ports, key[8], protocol, key[9]));
-    finish(sum)
+    finish(sum6(key, source, destination, ports, protocol))
+}
+
+/// Hash of an IPv4 datagram by its identification, for fragments: all 64 bits are good.
+#[inline(always)]
+pub fn datagram4(key: &[u32; 12], source: u32, destination: u32, id: u32, protocol: u32) -> u64 {
+    mix(product(source, key[0], destination, key[1]).wrapping_add(product(id, key[2], protocol, key[3])))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn datagram6(key: &[u32; 12], source: [u32; 4], destination: [u32; 4], id: u32, protocol: u32) -> u64 {
+    mix(sum6(key, source, destination, id, protocol))
 }
 
 /// Hash of an IPv4 source alone.
@@ -136,6 +144,14 @@ pub const fn mix(bits: u64) -> u64 {
     let bits = (bits ^ bits >> 32).wrapping_mul(ROOT_3);
     let bits = (bits ^ bits >> 29).wrapping_mul(ROOT_7);
     bits ^ bits >> 32
+}
+
+#[inline(always)]
+fn sum6(key: &[u32; 12], source: [u32; 4], destination: [u32; 4], number: u32, protocol: u32) -> u64 {
+    halves(key, source)
+        .wrapping_add(product(destination[0], key[4], destination[1], key[5]))
+        .wrapping_add(product(destination[2], key[6], destination[3], key[7]))
+        .wrapping_add(product(number, key[8], protocol, key[9]))
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ pub trait Packet {
     fn shrink_head(&mut self, bytes: usize) -> bool;
 }
 
-/// The tables, to read. A missing entry is `None`, never a fault.
+/// The tables: to read, but for what first fragments leave behind. A missing entry is `None`, never a fault.
 pub trait Tables {
     /// All but the rings; `None` if nothing is loaded.
     fn live(&self) -> Option<&Live>;
@@ -35,4 +35,10 @@ pub trait Tables {
 
     /// An element of RINGS.
     fn slots(&self, index: u32) -> Option<SlotPair>;
+
+    /// Writes an element of FRAGMENTS, by one store.
+    fn remember(&self, index: u32, element: u64);
+
+    /// Reads an element of FRAGMENTS, by one load; 0 if nobody wrote it.
+    fn recall(&self, index: u32) -> u64;
 }

@@ -77,6 +77,8 @@ pub struct Upper {
     pub offset: usize,
     /// The fragment header's word: 0 for a whole packet.
     fragment: u16,
+    /// The fragment header's identification, as loaded.
+    pub id: u32,
 }
 
 impl Upper {
@@ -100,11 +102,11 @@ impl Upper {
 /// holds a routing header of type 0 (RFC 5095). What stands behind the header of a later fragment is data and not walked.
 #[inline(always)]
 pub fn extensions<P: Packet>(packet: &P, l3: usize, first: u8, end: usize, zero: u64) -> Option<Upper> {
-    let mut upper = Upper { protocol: first, offset: size_of::<Ipv6>(), fragment: 0 };
+    let offset = forget(size_of::<Ipv6>(), zero, 2 * MAX_EXTENSION_BYTES - 1);
+    let mut upper = Upper { protocol: first, offset, fragment: 0, id: 0 };
     for _ in 0..=MAX_EXTENSIONS {
         let kind = upper.protocol;
         if !is_extension(kind) {
-            upper.offset = forget(upper.offset, zero, 2 * MAX_EXTENSION_BYTES - 1);
             return Some(upper);
         }
         let header = packet.at::<Extension>(l3 + upper.offset)?;
@@ -117,14 +119,19 @@ pub fn extensions<P: Packet>(packet: &P, l3: usize, first: u8, end: usize, zero:
         let detail = header.detail.raw();
         if kind == NEXT_FRAGMENT {
             upper.fragment |= detail;
+            upper.id = header.data;
         }
         // The type is the first byte on the wire.
         if kind == NEXT_ROUTING && detail as u8 == 0 || upper.offset > end || upper.offset > MAX_EXTENSION_BYTES {
             return None;
         }
-        if upper.is_later_fragment() {
+        if kind == NEXT_FRAGMENT && detail & FRAGMENT_OFFSET.raw() != 0 {
             return Some(upper);
         }
+        // Whichever header it was, the verifier goes on in one way.
+        upper.offset = forget(upper.offset, zero, 2 * MAX_EXTENSION_BYTES - 1);
+        upper.fragment = forget(upper.fragment as usize, zero, 0xffff) as u16;
+        upper.id = forget(upper.id as usize, zero, 0xffff_ffff) as u32;
     }
     None
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::{
     abi::{Backend, Encapsulation, Match, NextHop, Service},
-    balance::{Outcome, Path},
+    balance::{Flow, Outcome, Path},
     family::Family,
     filter::{self, Syn},
     packet::{Packet, Tables},
@@ -339,8 +339,9 @@ impl<'a, T: Tables> Path<'a, T> {
         let service = self.plain_service(packet, beginning)?;
         forget_what_was_read();
         let mut outcome = Outcome { vip: service.id as u32, bytes: beginning.length() as u32, ..self.outcome() };
-        let (source, destination) = (beginning.source(), beginning.destination());
-        outcome.hash = self.flow_hash(source, destination, beginning.protocol(), service, beginning.transport().ports);
+        let flow =
+            Flow { client: beginning.source(), ports: beginning.transport().ports, protocol: beginning.protocol() };
+        outcome.hash = self.hash(beginning.destination(), service, &flow);
         let backend = self.choose(service, &mut outcome).ok()?;
         Some((backend, beginning.inner(), outcome))
     }

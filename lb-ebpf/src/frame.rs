@@ -13,10 +13,18 @@ impl<const FRAGS: bool> Frame<'_, FRAGS> {
     /// The one bounds check: where `size` bytes at `offset` begin, if they lie within the first buffer.
     #[inline(always)]
     fn bounds(&self, offset: usize, size: usize) -> Option<usize> {
-        let start = self.0.data() + offset;
+        let start = self.start() + offset;
         // SAFETY: no packet lies at address 0. Said so that a reference to it is not compared with null.
         unsafe { core::hint::assert_unchecked(start != 0) };
         (start + size <= self.end()).then_some(start)
+    }
+
+    /// Where the frame begins. Read anew each time: what the compiler keeps, it may keep as 32 bits, in which the verifier
+    /// no longer sees a pointer.
+    #[inline(always)]
+    fn start(&self) -> usize {
+        // SAFETY: the context is the one the kernel passed to this program.
+        unsafe { (&raw const (*self.0.ctx).data).read_volatile() as usize }
     }
 
     /// Where the first buffer ends. Read anew each time, so that the compiler cannot conclude from one check that a later
@@ -54,7 +62,7 @@ impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
     fn holds(&self, bytes: usize) -> bool {
         // Numbers are compared, not pointers: a length whose bytes were swapped has no bounds in the eyes of verifiers up to
         // 6.12 at least, and must not be added to a pointer.
-        if bytes <= self.end().wrapping_sub(self.0.data()) {
+        if bytes <= self.end().wrapping_sub(self.start()) {
             return true;
         }
         // SAFETY: the context is the one the kernel passed to this program.

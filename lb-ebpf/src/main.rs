@@ -58,7 +58,7 @@ fn weir_any_frags(context: XdpContext) -> u32 {
 #[xdp]
 fn weir_explain(context: XdpContext) -> u32 {
     let mut frame = Frame::<false>(&context);
-    let outcome = balance(&mut frame, &Maps);
+    let outcome = balance(&mut frame, &Maps::<true>);
     if !frame.grow_head(size_of::<Explanation>()) {
         return XDP_DROP;
     }
@@ -78,7 +78,7 @@ fn weir_explain(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps, &Count) {
+    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps::<false>, &Count) {
         return action;
     }
     // SAFETY: the context is the one the kernel passed to this program. It returns only if there is no such program.
@@ -101,7 +101,7 @@ impl End for Count {
 
 #[inline(always)]
 fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    let outcome = balance(&mut Frame::<FRAGS>(context), &Maps);
+    let outcome = balance(&mut Frame::<FRAGS>(context), &Maps::<false>);
     let seen = count(&outcome);
     log(context, &outcome, seen);
     act(&outcome)

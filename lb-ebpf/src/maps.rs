@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    abi::{BACKEND_ENTRIES, Counts, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES},
+    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES, VipCounts},
     balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
@@ -28,6 +28,10 @@ static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static COUNTS: Array<Counts, 1, MMAPABLE> = Array::new();
 
+/// What first fragments leave behind: see `lb_common::fragment`.
+#[btf_map]
+static FRAGMENTS: Array<u64, { FRAGMENT_ENTRIES as usize }> = Array::new();
+
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
@@ -40,10 +44,10 @@ pub static PATHS: ProgramArray<1> = ProgramArray::new();
 #[unsafe(no_mangle)]
 static INTERFACE: Global<u32> = Global::new(0);
 
-/// The maps as the path's [`Tables`].
-pub struct Maps;
+/// The maps as the path's [`Tables`]. Whoever only explains leaves nothing behind in them.
+pub struct Maps<const EXPLAIN: bool>;
 
-impl Tables for Maps {
+impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
     #[inline(always)]
     fn live(&self) -> Option<&Live> {
         LIVE.get(0)
@@ -57,6 +61,20 @@ impl Tables for Maps {
     #[inline(always)]
     fn slots(&self, index: u32) -> Option<SlotPair> {
         RINGS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, index: u32, element: u64) {
+        if !EXPLAIN && let Some(place) = FRAGMENTS.get_ptr_mut(index) {
+            // SAFETY: the element is never freed, and aligned; other CPUs see it as it was or as it is.
+            unsafe { place.write_volatile(element) }
+        }
+    }
+
+    #[inline(always)]
+    fn recall(&self, index: u32) -> u64 {
+        // SAFETY: as above.
+        FRAGMENTS.get_ptr(index).map_or(0, |place| unsafe { place.read_volatile() })
     }
 }
 
@@ -80,6 +98,10 @@ pub fn count(outcome: &Outcome) -> u64 {
             Action::Transmit | Action::Redirect => {
                 vip.packets += 1;
                 vip.bytes += bytes;
+                // A word of flags of which few packets have any.
+                if outcome.marks != 0 {
+                    count_marks(vip, outcome.marks);
+                }
             }
             Action::Drop => vip.dropped += 1,
             Action::Pass => vip.passed += 1,
@@ -94,4 +116,10 @@ pub fn count(outcome: &Outcome) -> u64 {
         backend.bytes += bytes;
     }
     seen
+}
+
+#[inline(always)]
+fn count_marks(vip: &mut VipCounts, marks: u32) {
+    vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
+    vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
 }

@@ -22,6 +22,7 @@ use crate::{
     links::{self, Link, Mode, mac_text},
     next_hops::{NextHop, Resolver},
     plan::{NodeAddresses, Tables, plan},
+    service::Service,
     stop::Stop,
 };
 
@@ -43,6 +44,7 @@ pub struct Options {
 pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     // Listened for before anything is attached: a signal during the start is not lost.
     let mut stop = Stop::listen()?;
+    let mut service = Service::listen()?;
     let config = config::load(&options.config)?;
     config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
     let kernel = requirements::check()?;
@@ -50,7 +52,7 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
     check_host(&config, &links::list()?)?;
     pins.prepare()?;
     let _lock = pins.lock()?;
-    let result = serve(pins, options, &config, kernel, &mut stop).await;
+    let result = serve(pins, options, &config, kernel, &mut stop, &mut service).await;
     if result.is_err() {
         pins.remove_empty();
     }
@@ -58,7 +60,14 @@ pub async fn run(pins: &Pins, options: &Options) -> Result<()> {
 }
 
 /// From a valid configuration on a fit host to the end.
-async fn serve(pins: &Pins, options: &Options, config: &Config, kernel: Kernel, stop: &mut Stop) -> Result<()> {
+async fn serve(
+    pins: &Pins,
+    options: &Options,
+    config: &Config,
+    kernel: Kernel,
+    stop: &mut Stop,
+    service: &mut Service,
+) -> Result<()> {
     // Looked at once the instance is ours: what is attached does not change under our hands.
     let links = links::list()?;
     let attached = attached_links(config, &links)?;
@@ -113,9 +122,13 @@ async fn serve(pins: &Pins, options: &Options, config: &Config, kernel: Kernel, 
     if announce {
         tell_network(&attached, &vips);
     }
-    info!("services: {}, VIPs: {}, backends: {}", config.services.len(), vips.len(), tables.backends.len());
+    let extent =
+        format!("services: {}, VIPs: {}, backends: {}", config.services.len(), vips.len(), tables.backends.len());
+    info!("{extent}");
 
-    Agent { datapath, next_hops, resolver, links: watch, attached, vips }.follow(events, stop).await?;
+    service.ready(&extent);
+    Agent { datapath, next_hops, resolver, links: watch, attached, vips }.follow(events, stop, service).await?;
+    service.stopping();
     if options.detach_on_exit {
         datapath::detach(pins)?;
         info!("stopped, detached");
@@ -151,7 +164,7 @@ struct Agent {
 
 impl Agent {
     /// The loop: next hops, interfaces and datapath events, until told to stop.
-    async fn follow(mut self, events: Events, stop: &mut Stop) -> Result<()> {
+    async fn follow(mut self, events: Events, stop: &mut Stop, service: &mut Service) -> Result<()> {
         // SAFETY: the logger owns the ring buffer's descriptor and keeps it, open and the same, until it is dropped.
         let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
         let mut events = events.map_err(|error| anyhow!("cannot wait for datapath events: {error}"))?;
@@ -165,8 +178,16 @@ impl Agent {
                     ready.clear_ready();
                 }
                 () = stop.wait() => return Ok(()),
+                () = service.asks_for_reload() => self.reload(service),
             }
         }
+    }
+
+    /// The configuration is not read again yet, but SIGHUP must not end an agent.
+    fn reload(&self, service: &Service) {
+        service.reloading();
+        warn!("SIGHUP: nothing is reloaded: restart the agent, which takes over without a gap");
+        service.reloaded();
     }
 
     /// Keeps the MACs of the attached interfaces true: frames to another MAC are not ours. An interface that is gone took

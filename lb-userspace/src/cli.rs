@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Weir, an L4 load balancer in the network driver
 ///
@@ -93,6 +94,19 @@ pub enum Command {
     Backend(Backend),
     /// Show the main job in network namespaces of its own: clients, balancer, three backends
     Demo,
+    /// Print what makes a shell complete this command line
+    ///
+    /// bash: weir completions bash > /etc/bash_completion.d/weir
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 /// Arguments of `run`.
@@ -107,9 +121,9 @@ pub struct Run {
     /// Detach when stopped
     #[arg(long)]
     pub detach_on_exit: bool,
-    /// Where to log
-    #[arg(long, value_enum, default_value_t = Log::Terminal)]
-    pub log: Log,
+    /// Where to log; without it to the journal if standard error leads there, else to standard error
+    #[arg(long, value_enum)]
+    pub log: Option<Log>,
 }
 
 /// How the program runs.

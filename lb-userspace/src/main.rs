@@ -7,17 +7,17 @@ use clap::Parser;
 use lb_userspace::{
     agent,
     backend::{self, Asked, Decapsulation, Needs},
-    cli::{self, Cli, Command, Format, Log, Output, Switch},
+    cli::{self, Cli, Command, Format, Output, Switch},
     config::{self, ConfigError},
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Pins, backend::Decapsulator},
     demo,
     explain::{self, Question},
     links::{self, Mode},
+    log, manual,
     show::{self, Columns},
     stats::Stats,
 };
 use serde_json::json;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -54,6 +54,11 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Command::Backend(verb) => backend(cli, verb),
         Command::Demo => demo::run(),
+        Command::Completions { shell } => {
+            let script = || manual::completions(*shell);
+            print(cli.output, script, || show::json_text(json!({ "script": script() })))
+        }
+        Command::Man { directory } => manual::write(directory),
     }
 }
 
@@ -72,7 +77,7 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
 }
 
 fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
-    log_to(options.log)?;
+    log::start(options.log)?;
     let mode = options.mode.map(mode);
     let options = agent::Options { config: options.config.clone(), mode, detach_on_exit: options.detach_on_exit };
     runtime()?.block_on(agent::run(pins, &options))
@@ -87,27 +92,6 @@ fn mode(mode: cli::Mode) -> Mode {
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
-}
-
-/// Logs what this program and, through aya-log, the datapath have to say; `WEIR_LOG=debug` for more.
-fn log_to(log: Log) -> Result<()> {
-    let filter = EnvFilter::builder().with_env_var("WEIR_LOG").with_default_directive(tracing::Level::INFO.into());
-    let registry = tracing_subscriber::registry().with(filter.from_env_lossy());
-    match log {
-        Log::Terminal => {
-            let terminal = std::io::stderr().is_terminal();
-            registry
-                .with(
-                    tracing_subscriber::fmt::layer()
-                        .with_writer(std::io::stderr)
-                        .with_target(false)
-                        .with_ansi(terminal),
-                )
-                .init();
-        }
-        Log::Journald => registry.with(tracing_journald::layer().context("cannot reach the journal")?).init(),
-    }
-    Ok(())
 }
 
 fn check(file: &std::path::Path, output: Output) -> Result<()> {
@@ -199,7 +183,7 @@ fn backend(cli: &Cli, verb: &cli::Backend) -> Result<()> {
     match verb {
         cli::Backend::Setup(options) => setup_backend(cli, &pins, options),
         cli::Backend::Run { interface, vip, mode: wanted, once } => {
-            log_to(Log::Terminal)?;
+            log::start(None)?;
             let (interface, vips, mode) = (interface.clone(), vip.iter().copied().collect(), wanted.map(mode));
             let options = backend::run::Options { interface, vips, mode, once: *once };
             match runtime()?.block_on(backend::run::run(&pins, &options))? {
@@ -261,15 +245,12 @@ fn check_backend(output: Output, pins: &Pins, needs: &Needs) -> Result<()> {
 /// Prints an error: a configuration's in full, others on one line.
 fn report(error: &anyhow::Error, output: Output) {
     let config = error.downcast_ref::<ConfigError>();
-    match (output, config) {
+    log::print_error(&match (output, config) {
         (Output::Json, Some(config)) => {
-            eprintln!(
-                "{}",
-                show::json_text(json!({ "error": "invalid configuration", "diagnostics": config.to_json() }))
-            );
+            show::json_text(json!({ "error": "invalid configuration", "diagnostics": config.to_json() }))
         }
-        (Output::Json, None) => eprintln!("{}", show::json_text(json!({ "error": format!("{error:#}") }))),
-        (Output::Text, Some(config)) => eprintln!("{}", config.render(std::io::stderr().is_terminal())),
-        (Output::Text, None) => eprintln!("weir: {error:#}"),
-    }
+        (Output::Json, None) => show::json_text(json!({ "error": format!("{error:#}") })),
+        (Output::Text, Some(config)) => config.render(std::io::stderr().is_terminal()),
+        (Output::Text, None) => format!("weir: {error:#}"),
+    });
 }

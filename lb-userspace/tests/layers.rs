@@ -12,8 +12,8 @@ const LAYERS: [&[&str]; 10] = [
     &["datapath"],
     &["stats", "explain"],
     &["show"],
-    &["stop"],
-    &["agent", "backend", "lab", "demo", "cli"],
+    &["stop", "service"],
+    &["agent", "backend", "lab", "demo", "cli", "log", "manual"],
 ];
 
 #[test]

@@ -94,17 +94,6 @@ pub const OF_INTERFACES: &[(&str, &str)] =
 
 /// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
 pub const NOT_YET: &[(&str, &str)] = &[
-    (
-        "21",
-        "the table that first fragments fill where an address has several UDP services: there fragments are dropped",
-    ),
-    ("22", "the table that lets fragments of TCP follow their connection: all of them are dropped as fragment"),
-    ("35", "the same tables for IPv6"),
-    ("60", "answers to echo requests: they are passed as other_protocol"),
-    ("61", "the way of an ICMP error to the backend of the flow it quotes: it is passed as other_protocol"),
-    ("62", "the same"),
-    ("63", "the same, so that nothing quoted is read"),
-    ("65", "counting them; they are passed as other_protocol"),
     ("66", "the ICMP answer: the packet is dropped as too_big, as with DF clear"),
     ("68b", "the key mss and the rewriting of the option"),
     ("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops"),

@@ -23,7 +23,12 @@ pub struct Counted {
 
 /// The counters that a case moves, given the backend that was chosen.
 pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
-    of_frame(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend)
+    let mut counted = of_frame(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend);
+    for counts in counted.vips.values_mut() {
+        counts.icmp_errors = case.marks.icmp_error.into();
+        counts.small_mtu = case.marks.small_mtu.into();
+    }
+    counted
 }
 
 /// The counters that a frame moves which got this verdict.

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header,
-    TcpHeader, UdpHeader,
+    ArpEthIpv4Packet, ArpOperation, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber,
+    Ipv4Header, Ipv6Header, TcpHeader, UdpHeader,
 };
 
 /// A MAC.
@@ -35,6 +35,11 @@ pub const CLIENT: &str = "198.51.100.7:40000";
 /// The same, IPv6.
 pub const CLIENT_V6: &str = "[2001:db8:c::7]:40000";
 
+/// A router between the client and the balancer.
+pub const ON_THE_WAY: &str = "203.0.113.9";
+/// The same, IPv6.
+pub const ON_THE_WAY_V6: &str = "2001:db8:f::9";
+
 /// A tag of 802.1Q: its own EtherType, then priority and VLAN.
 pub type Tag = (u16, u16);
 /// VLAN 100.
@@ -48,10 +53,13 @@ pub const PRIORITY: Tag = (0x8100, 0xa000);
 #[derive(Clone)]
 pub struct Packet {
     destination: Mac,
+    sender: Mac,
     tags: Vec<Tag>,
     network: Network,
     transport: Transport,
     data: Vec<u8>,
+    /// Identification of its fragments.
+    id: u32,
     /// The least length of the frame; zeros fill it.
     least: usize,
     /// Bytes that are replaced at last, by their offset in the frame.
@@ -74,6 +82,8 @@ enum Transport {
         source: u16,
         destination: u16,
     },
+    /// Kind and code, and the 4 bytes behind the checksum.
+    Icmp([u8; 2], [u8; 4]),
     /// All of it is in the data.
     Other,
 }
@@ -108,6 +118,24 @@ pub fn udp(vip: &str) -> Packet {
     packet(vip, transport, 17).data(&[0x5a; 16])
 }
 
+/// An ICMP or ICMPv6 message to a VIP's address: kind and code, the 4 bytes behind the checksum, and the rest.
+pub fn icmp(vip: &str, kind: [u8; 2], word: [u8; 4], rest: &[u8]) -> Packet {
+    let protocol = if ends(vip).1.is_ipv4() { 1 } else { 58 };
+    packet(vip, Transport::Icmp(kind, word), protocol).data(rest)
+}
+
+/// An echo request to a VIP's address: its number and data.
+pub fn echo(vip: &str, number: [u8; 4], data: &[u8]) -> Packet {
+    let kind = if ends(vip).1.is_ipv4() { 8 } else { 128 };
+    icmp(vip, [kind, 0], number, data)
+}
+
+/// An ICMP error from a router about what a VIP sent: kind and code, the 4 bytes behind the checksum, and what is quoted.
+pub fn error(vip: &str, kind: [u8; 2], word: [u8; 4], quoted: &[u8]) -> Packet {
+    let router = if ends(vip).1.is_ipv4() { ON_THE_WAY } else { ON_THE_WAY_V6 };
+    icmp(vip, kind, word, quoted).source(router)
+}
+
 /// A packet of any protocol to a VIP's address.
 pub fn other(vip: &str, protocol: u8, payload: &[u8]) -> Packet {
     packet(vip, Transport::Other, protocol).data(payload)
@@ -132,10 +160,12 @@ fn packet(vip: &str, transport: Transport, protocol: u8) -> Packet {
     };
     Packet {
         destination: OURS,
+        sender: ROUTER,
         tags: Vec::new(),
         network,
         transport,
         data: Vec::new(),
+        id: 0x4711,
         least: 0,
         pokes: Vec::new(),
         vip: vip.to_owned(),
@@ -156,7 +186,7 @@ impl Packet {
         match &mut self.transport {
             Transport::Tcp(tcp) => tcp.source_port = client.port(),
             Transport::Udp { source, .. } => *source = client.port(),
-            Transport::Other => {}
+            Transport::Icmp(..) | Transport::Other => {}
         }
         self.source(&client.ip().to_string())
     }
@@ -237,6 +267,12 @@ impl Packet {
         self
     }
 
+    /// What its fragments call it.
+    pub fn id(mut self, id: u32) -> Self {
+        self.id = id;
+        self
+    }
+
     /// Of a datagram that is `whole` on the way, the fragment from byte `from` to byte `to` of the IP payload.
     pub fn fragment(&self, from: usize, to: usize) -> Self {
         let whole = self.payload();
@@ -245,16 +281,54 @@ impl Packet {
         let mut fragment = self.clone();
         match &mut fragment.network {
             Network::V4(ip) => {
-                ip.identification = 0x4711;
+                ip.identification = self.id as u16;
                 ip.more_fragments = more;
                 ip.fragment_offset = IpFragOffset::try_new((from / 8) as u16).unwrap();
             }
             Network::V6(_, extensions) => {
-                extensions.push((44, fragment_header(from as u16, more)));
+                extensions.push((44, fragment_header(from as u16, more, self.id)));
             }
         }
         fragment.transport = Transport::Other;
         fragment.data(&whole[from..to])
+    }
+
+    /// The same the other way: what the VIP sends to this client.
+    pub fn reversed(mut self) -> Self {
+        match &mut self.network {
+            Network::V4(ip) => (ip.source, ip.destination) = (ip.destination, ip.source),
+            Network::V6(ip, _) => (ip.source, ip.destination) = (ip.destination, ip.source),
+        }
+        match &mut self.transport {
+            Transport::Tcp(tcp) => {
+                (tcp.source_port, tcp.destination_port) = (tcp.destination_port, tcp.source_port);
+            }
+            Transport::Udp { source, destination } => (*source, *destination) = (*destination, *source),
+            Transport::Icmp(..) | Transport::Other => {}
+        }
+        self
+    }
+
+    /// The IP packet alone.
+    pub fn packet(&self) -> Vec<u8> {
+        self.frame()[L3 + 4 * self.tags.len()..].to_vec()
+    }
+
+    /// What answers an echo request: everything in it, back to whoever sent it.
+    pub fn echo_reply(mut self) -> Self {
+        match &mut self.network {
+            Network::V4(ip) => {
+                (ip.source, ip.destination, ip.time_to_live) = (ip.destination, ip.source, 64);
+            }
+            Network::V6(ip, _) => (ip.source, ip.destination, ip.hop_limit) = (ip.destination, ip.source, 64),
+        }
+        let kind = if matches!(self.network, Network::V4(_)) { 0 } else { 129 };
+        match &mut self.transport {
+            Transport::Icmp(request, _) => request[0] = kind,
+            _ => panic!("no echo request"),
+        }
+        (self.destination, self.sender) = (self.sender, OURS);
+        self
     }
 
     /// As the configuration writes it.
@@ -264,7 +338,7 @@ impl Packet {
 
     /// The frame.
     pub fn frame(&self) -> Vec<u8> {
-        let mut frame = [self.destination, ROUTER].concat();
+        let mut frame = [self.destination, self.sender].concat();
         for (kind, control) in &self.tags {
             frame.extend(kind.to_be_bytes());
             frame.extend(control.to_be_bytes());
@@ -314,6 +388,21 @@ impl Packet {
                 .unwrap();
                 [&header.to_bytes()[..], &self.data].concat()
             }
+            Transport::Icmp([kind, code], word) => {
+                let (type_u8, code_u8, bytes5to8) = (*kind, *code, *word);
+                let header = match &self.network {
+                    Network::V4(_) => {
+                        let message = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 };
+                        Icmpv4Header::with_checksum(message, &self.data).to_bytes().to_vec()
+                    }
+                    Network::V6(ip, _) => {
+                        let message = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 };
+                        let header = Icmpv6Header::with_checksum(message, ip.source, ip.destination, &self.data);
+                        header.unwrap().to_bytes().to_vec()
+                    }
+                };
+                [&header[..], &self.data].concat()
+            }
             Transport::Other => self.data.clone(),
         }
     }
@@ -351,12 +440,22 @@ pub fn authentication() -> (u8, Vec<u8>) {
 
 /// A fragment header that makes no fragment.
 pub fn atomic() -> (u8, Vec<u8>) {
-    (44, fragment_header(0, false))
+    (44, fragment_header(0, false, 0x4711))
 }
 
-fn fragment_header(offset: u16, more: bool) -> Vec<u8> {
-    let word = (offset | more as u16).to_be_bytes();
-    vec![0, 0, word[0], word[1], 0, 0, 0x47, 0x11]
+fn fragment_header(offset: u16, more: bool, id: u32) -> Vec<u8> {
+    [&[0, 0], &(offset | more as u16).to_be_bytes()[..], &id.to_be_bytes()].concat()
+}
+
+/// The one's complement sum of 16-bit words; an odd byte is followed by a zero. Over everything that a checksum covers, the
+/// checksum included, it is 0xffff if that is right.
+pub fn sum(parts: &[&[u8]]) -> u16 {
+    let bytes = parts.concat();
+    let words = bytes.chunks(2).map(|word| u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]));
+    words.fold(0, |sum: u16, word| match sum.overflowing_add(word) {
+        (sum, true) => sum + 1,
+        (sum, false) => sum,
+    })
 }
 
 /// The frame with bytes replaced.

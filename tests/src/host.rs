@@ -1,7 +1,9 @@
 //! The pure path on the host: a frame in a byte vector and the tables of a [`World`].
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lb_common::{
-    abi::{Live, NO_BACKEND, Service, Slot, SlotPair},
+    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Service, Slot, SlotPair},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
@@ -93,6 +95,7 @@ impl Packet for Frame {
 pub struct HostTables {
     live: Box<Live>,
     slots: Vec<SlotPair>,
+    fragments: Vec<AtomicU64>,
 }
 
 impl HostTables {
@@ -115,7 +118,8 @@ impl HostTables {
             live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
-        HostTables { live, slots }
+        let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();
+        HostTables { live, slots, fragments }
     }
 }
 
@@ -130,6 +134,14 @@ impl Tables for HostTables {
 
     fn slots(&self, index: u32) -> Option<SlotPair> {
         self.slots.get(index as usize).copied()
+    }
+
+    fn remember(&self, index: u32, element: u64) {
+        self.fragments[index as usize].store(element, Ordering::Relaxed);
+    }
+
+    fn recall(&self, index: u32) -> u64 {
+        self.fragments[index as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -158,8 +170,11 @@ impl Host {
         Host { world, tables }
     }
 
-    /// Runs a case.
+    /// Runs a case, and before it what came before.
     pub fn run(&self, case: &Case) -> (Outcome, Seen) {
+        for frame in &case.before {
+            self.run_frame(frame);
+        }
         let headroom = case.headroom.unwrap_or(HEADROOM);
         self.run_on(&mut Frame::new(&case.frame, headroom, case.first_buffer.unwrap_or(FIRST_BUFFER)))
     }

@@ -72,6 +72,12 @@ pub const DNS_OTHER: &str = "192.0.2.53:5353/udp";
 pub const DNS_V6: &str = "[2001:db8::53]:53/udp";
 /// One of two UDP services of an address, with different backends.
 pub const SPLIT: &str = "192.0.2.54:53/udp";
+/// The other.
+pub const SPLIT_OTHER: &str = "192.0.2.54:5353/udp";
+/// As [`SPLIT`], IPv6.
+pub const SPLIT_V6: &str = "[2001:db8::54]:53/udp";
+/// As [`SPLIT_OTHER`], IPv6.
+pub const SPLIT_OTHER_V6: &str = "[2001:db8::54]:5353/udp";
 /// A backend behind an IPv4 tunnel.
 pub const TUNNEL4: &str = "192.0.2.40:80";
 /// The same, IPv6.
@@ -149,11 +155,11 @@ vip = ["192.0.2.53:53/udp", "192.0.2.53:5353/udp", "[2001:db8::53]:53/udp"]
 backends = ["10.0.0.50-53"]
 
 [service.split-a]
-vip = "192.0.2.54:53/udp"
+vip = ["192.0.2.54:53/udp", "[2001:db8::54]:53/udp"]
 backends = ["10.0.0.54"]
 
 [service.split-b]
-vip = "192.0.2.54:5353/udp"
+vip = ["192.0.2.54:5353/udp", "[2001:db8::54]:5353/udp"]
 backends = ["10.0.0.55"]
 
 [service.tunnel4]

@@ -25,8 +25,9 @@ struct Kind {
 /// Every case that a plain test run takes.
 fn cases(host: &Host) -> Vec<Kind> {
     let plain = |case: &&Case| {
+        let alone = case.before.is_empty();
         let shaped = case.host_only.is_some() || case.headroom.is_some() || case.first_buffer.is_some();
-        !shaped && case.frame.len() <= FIRST_BUFFER
+        alone && !shaped && case.frame.len() <= FIRST_BUFFER
     };
     let kind = |case: &Case| Kind {
         frame: case.frame.clone(),

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{
+    balance::Outcome,
     filter::Syn,
     verdict::{Action, Verdict},
 };
 use tests::{
-    cases::{self, Case},
+    cases::{self, Case, Marks},
     expect::{Flows, check},
     frames::{self, tcp},
     host::Host,
@@ -37,11 +38,23 @@ fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
     if Syn::from_number(outcome.syn) != case.syn {
         return Err(format!("SYN: {:?}, not {:?}", outcome.syn, case.syn));
     }
+    if let Some(marks) = marks(&outcome)
+        && marks != case.marks
+    {
+        return Err(format!("marks: {marks:?}, not {:?}", case.marks));
+    }
     let beside = host.world.interfaces[1].index;
     if outcome.verdict == Verdict::Redirected && outcome.redirect != beside {
         return Err(format!("to interface {}, not {beside}", outcome.redirect));
     }
     Ok(())
+}
+
+/// What is counted besides of a packet that is sent on.
+fn marks(outcome: &Outcome) -> Option<Marks> {
+    let marked = |mark| outcome.marks & mark != 0;
+    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
+        .then(|| Marks { icmp_error: marked(Outcome::ICMP_ERROR), small_mtu: marked(Outcome::SMALL_MTU) })
 }
 
 #[test]
@@ -72,6 +85,16 @@ fn tcp_segments() {
 #[test]
 fn udp() {
     run("UDP");
+}
+
+#[test]
+fn fragments() {
+    run("Fragments");
+}
+
+#[test]
+fn icmp() {
+    run("ICMP and ICMPv6");
 }
 
 #[test]

@@ -62,6 +62,9 @@ fn run_case(pair: &mut Pair, case: &Case) -> Result<(), String> {
     }
     let text = |error: anyhow::Error| format!("{error:#}");
     let (outcome, on_host) = host.run(case);
+    for frame in &case.before {
+        kernel.run_frame(frame).map_err(text)?;
+    }
 
     let before = kernel.counters().map_err(text)?;
     // Explaining puts its answer in front of a frame in one buffer.
@@ -131,6 +134,16 @@ fn tcp() {
 #[test]
 fn udp() {
     run("UDP");
+}
+
+#[test]
+fn fragments() {
+    run("Fragments");
+}
+
+#[test]
+fn icmp() {
+    run("ICMP and ICMPv6");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask`: builds, runs, tests and lints Weir. This file holds the command line; each task has its own.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -12,6 +12,7 @@ use command::as_root;
 mod apt;
 mod bpf;
 mod command;
+mod deb;
 mod linker;
 mod lint;
 mod setup;
@@ -19,6 +20,7 @@ mod sweep;
 mod test;
 mod toolchain;
 mod tools;
+mod trial;
 mod userspace;
 
 /// Builds, runs, tests and lints Weir.
@@ -66,6 +68,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
+    /// Build the Debian package
+    Deb {
+        /// Then try it in a fresh Debian: install, run as a service, upgrade, purge (as root, through sudo where needed)
+        #[arg(long)]
+        test: bool,
+    },
+    /// Try a package
+    #[command(hide = true)]
+    Trial {
+        /// The package
+        package: PathBuf,
+    },
     /// Check formatting, clippy's lints, the documentation and the licences of dependencies
     Lint,
     /// Remove the namespaces and pins that dead test runs left (`test` does so itself)
@@ -101,6 +115,12 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Test { arguments } => test::run(&arguments),
         Task::Bench { arguments } => command::exec(as_root(userspace::bench()?)?.args(arguments)),
+        Task::Deb { test } => {
+            let package = deb::build()?;
+            eprintln!("built {}", relative(&package));
+            if test { trial::run_on(&package) } else { Ok(()) }
+        }
+        Task::Trial { package } => trial::run_on(&package),
         Task::Lint => lint::run(),
         Task::Sweep => sweep::run(),
     }

@@ -29,7 +29,13 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("ncat", "ncat"),
 ];
 
+/// The programs that building the Debian package takes, and those that trying it takes.
+const PACKAGERS: [(&str, &str); 1] = [("dpkg-shlibdeps", "dpkg-dev")];
+const TRIAL_PROGRAMS: [(&str, &str); 4] =
+    [("debootstrap", "debootstrap"), ("ip", "iproute2"), ("unshare", "util-linux"), ("mount", "mount")];
+
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_DEB: &str = "3.8.0";
 
 /// The packages that hold a prebuilt `core` for BPF and the compiler it belongs to; which of them a Debian has
 /// depends on its age.
@@ -66,7 +72,23 @@ pub fn bpf_compiler() -> Result<Rustc> {
 
 /// The programs that the demo and the tests run.
 pub fn programs() -> Result<()> {
-    let missing = || PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).collect::<Vec<_>>();
+    ensure_programs(&PROGRAMS, "the demo and the tests need")
+}
+
+/// The programs that trying the Debian package takes.
+pub fn trial_programs() -> Result<()> {
+    ensure_programs(&TRIAL_PROGRAMS, "trying the package needs")
+}
+
+/// cargo-deb, and what it runs.
+pub fn cargo_deb() -> Result<PathBuf> {
+    ensure_programs(&PACKAGERS, "the package needs")?;
+    cargo_tool("cargo-deb", CARGO_DEB)
+}
+
+/// Installs those of the programs that are missing; an error says who needs them.
+fn ensure_programs(programs: &[(&str, &str)], who: &str) -> Result<()> {
+    let missing = || programs.iter().filter(|(program, _)| find(program).is_none()).collect::<Vec<_>>();
     let before = missing();
     if before.is_empty() {
         return Ok(());
@@ -79,7 +101,7 @@ pub fn programs() -> Result<()> {
     let names = after.iter().map(|(program, package)| format!("{program} (Debian's package {package})"));
     let names = names.collect::<Vec<_>>().join(", ");
     let why = installed.err().unwrap_or(anyhow!("apt did not bring it"));
-    Err(why).context(format!("the demo and the tests need {names}: install what is missing"))
+    Err(why).context(format!("{who} {names}: install what is missing"))
 }
 
 /// The tools that `lint` runs.
@@ -100,7 +122,7 @@ pub fn lint_tools() -> Result<LintTools> {
     if let Some(name) = missing() {
         bail!("{}: has no {name} beside it: install rustfmt and clippy for this toolchain", rustc.path.display());
     }
-    Ok(LintTools { rustc, deny: cargo_deny()? })
+    Ok(LintTools { rustc, deny: cargo_tool("cargo-deny", CARGO_DENY)? })
 }
 
 fn install_prebuilt_core() -> Result<()> {
@@ -143,14 +165,15 @@ fn install_formatter_and_clippy(rustc: &Rustc) -> Result<()> {
     apt::install(if owner == "rustc-web" { &["rustfmt-web", "rust-web-clippy"] } else { &["rustfmt", "rust-clippy"] })
 }
 
-fn cargo_deny() -> Result<PathBuf> {
-    let directory = tools::directory()?.join(format!("cargo-deny-{CARGO_DENY}"));
-    let deny = directory.join("bin/cargo-deny");
-    if !tools::works(&deny) {
-        eprintln!("building cargo-deny {CARGO_DENY} (a minute or two, once)");
-        run(&mut tools::install("cargo-deny", CARGO_DENY, &directory))?;
+/// A tool of cargo's, built if it is missing.
+fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
+    let directory = tools::directory()?.join(format!("{name}-{version}"));
+    let tool = directory.join("bin").join(name);
+    if !tools::works(&tool) {
+        eprintln!("building {name} {version} (a minute or two, once)");
+        run(&mut tools::install(name, version, &directory))?;
     }
-    Ok(deny)
+    Ok(tool)
 }
 
 #[cfg(test)]

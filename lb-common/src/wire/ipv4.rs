@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::{Be16, header};
-use crate::checksum::Sum;
+use crate::checksum;
 
 header! {
     /// The header without options. Addresses are words as loaded.
@@ -36,13 +36,22 @@ impl Ipv4 {
         self.tos & ECN_CE
     }
 
-    /// Sets the ECN field to [`ECN_CE`] and mends the checksum (RFC 1624, equation 3).
+    /// Sets the ECN field to [`ECN_CE`] and mends the checksum.
     #[inline(always)]
     pub fn mark_congested(&mut self) {
         let before = u16::from_le_bytes([self.version_ihl, self.tos]);
         self.tos |= ECN_CE;
         let after = u16::from_le_bytes([self.version_ihl, self.tos]);
-        self.checksum = Sum::default().word(!self.checksum.raw()).word(!before).word(after).finish();
+        self.checksum = checksum::replace(self.checksum, before, after);
+    }
+
+    /// Sets the TTL and mends the checksum.
+    #[inline(always)]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let before = u16::from_le_bytes([self.ttl, self.protocol]);
+        self.ttl = ttl;
+        let after = u16::from_le_bytes([self.ttl, self.protocol]);
+        self.checksum = checksum::replace(self.checksum, before, after);
     }
 }
 
@@ -72,6 +81,7 @@ pub const PROTOCOL_IPV6: u8 = 41;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::Sum;
 
     #[test]
     fn a_mark_keeps_the_checksum_right() {
@@ -86,8 +96,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_new_ttl_keeps_the_checksum_right() {
+        for id in 0..=u16::MAX {
+            for ttl in [1, 63, 64, 65, 255] {
+                let mut ip = Ipv4 { version_ihl: 0x45, ttl, protocol: 1, id: Be16::new(id), ..Ipv4::default() };
+                ip.checksum = checksum(&ip);
+                ip.set_ttl(64);
+                assert_eq!(ip.ttl, 64);
+                assert_eq!(ip.checksum.raw(), checksum(&ip).raw(), "id {id}, TTL {ttl}");
+            }
+        }
+    }
+
     /// Of a header whose other fields are 0.
     fn checksum(ip: &Ipv4) -> Be16 {
-        Sum::default().word(u16::from_le_bytes([ip.version_ihl, ip.tos])).word(ip.id.raw()).finish()
+        let first = u16::from_le_bytes([ip.version_ihl, ip.tos]);
+        Sum::default().word(first).word(ip.id.raw()).word(u16::from_le_bytes([ip.ttl, ip.protocol])).finish()
     }
 }

@@ -54,7 +54,7 @@ header! {
         /// Of a fragment header: offset in 8-byte units (13 bits), two reserved, more fragments (1). Of a routing header:
         /// type and segments left. Data in others.
         detail: Be16,
-        /// Data.
+        /// Of a fragment header: identification. Data in others.
         data: u32,
     }
 }

@@ -75,5 +75,13 @@ macro_rules! header {
 }
 pub(crate) use header;
 
+header! {
+    /// What TCP and UDP begin with, and all of them that an ICMP error must quote.
+    Ports, 4 {
+        /// Source port in the lower half, destination port in the upper, as loaded.
+        ports: u32,
+    }
+}
+
 // SAFETY: integers alone, packed to 2, size asserted where it is declared.
 unsafe impl Header for crate::abi::Explanation {}

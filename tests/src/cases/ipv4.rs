@@ -1,23 +1,21 @@
-//! IPv4: headers that lie, options, fragments, sources, other protocols.
+//! IPv4: headers that lie, options, sources, other protocols.
 
 use etherparse::Ipv4Options;
 use lb_common::verdict::Verdict::*;
 
 use super::{Case, row};
 use crate::{
-    frames::{L3, L4, Packet, cut, other, poke, syn, tcp, udp},
-    setup::{DNS, DNS_OTHER, SPLIT, TUNNEL4, TUNNEL4_UDP, TUNNEL6, WEB, WEB_UDP},
+    frames::{L3, L4, cut, other, poke, tcp, udp},
+    setup::{TUNNEL4, TUNNEL6, WEB, WEB_UDP},
 };
 
 const BACKEND: &str = "10.0.0.10";
-const FOUR: [&str; 4] = ["10.0.0.50", "10.0.0.51", "10.0.0.52", "10.0.0.53"];
 /// An address that is no VIP.
 const NOBODY: &str = "192.0.2.200:80";
 
 pub fn cases() -> Vec<Case> {
     let mut cases = headers();
     cases.extend(options());
-    cases.extend(fragments());
     cases.extend(martians());
     cases.extend(classes());
     cases.extend(other_protocols());
@@ -93,46 +91,6 @@ fn options() -> Vec<Case> {
     ];
     for words in 1..=10 {
         cases.push(row("13", format!("{} bytes of options", 4 * words), with(WEB, words)).reaches(BACKEND));
-    }
-    cases
-}
-
-fn fragments() -> Vec<Case> {
-    let datagram = |vip: &str| udp(vip).data(&[0x33; 192]);
-    let segment = |vip: &str| syn(vip).data(&[0x44; 172]);
-    let at_offset = |packet: Packet, offset: u16| packet.ip4(|ip| ip.fragment_offset = offset.try_into().unwrap());
-    let mut cases = vec![
-        row("20", "first fragment into a tunnel", datagram(TUNNEL4_UDP).fragment(0, 96)).reaches_by_tunnel("10.0.0.40"),
-        row("20", "last fragment into a tunnel", datagram(TUNNEL4_UDP).fragment(96, 200))
-            .reaches_by_tunnel("10.0.0.40"),
-        row("20 27", "first fragment, TTL 0", datagram(WEB_UDP).fragment(0, 96).ip4(|ip| ip.time_to_live = 0))
-            .gets_from_service(TtlExpired),
-        row("20 25", "first fragment from a martian", datagram(WEB_UDP).fragment(0, 96).source("127.0.0.1"))
-            .gets_from_service(Martian),
-        row("21", "first fragment, an address with two services", datagram(SPLIT).fragment(0, 96)).gets(Fragment),
-        row("21", "later fragment, an address with two services", datagram(SPLIT).fragment(96, 200)).gets(Fragment),
-        row("21", "fragment of UDP, an address with services over TCP alone", {
-            datagram("192.0.2.11:53/udp").fragment(0, 96)
-        })
-        .gets(Fragment),
-        row("22", "first fragment of TCP", segment(WEB).fragment(0, 96)).gets(Fragment),
-        row("22", "later fragment of TCP", segment(WEB).fragment(96, 200)).gets(Fragment),
-        row("23", "TCP fragment at offset 1", at_offset(segment(WEB).fragment(96, 200), 1)).gets(Malformed),
-        row("23", "TCP fragment at offset 1, to no VIP", at_offset(segment(NOBODY).fragment(96, 200), 1)).gets(NotAVip),
-        row("20", "UDP fragment at offset 1", at_offset(datagram(DNS).fragment(96, 200), 1))
-            .reaches_one_of(&FOUR, "dns"),
-        row("24", "first fragment to no VIP", datagram("192.0.2.200:53/udp").fragment(0, 96)).gets(NotAVip),
-        row("24", "later fragment of TCP to no VIP", segment(NOBODY).fragment(96, 200)).gets(NotAVip),
-        row("29", "fragment of another protocol", other(WEB, 47, &[0; 64]).fragment(0, 32)).gets(OtherProtocol),
-        row("29", "fragment of ICMP", other(WEB, 1, &[8; 64]).fragment(32, 64)).gets(OtherProtocol),
-    ];
-    // Whatever the port, and in any order, the fragments of a datagram arrive at one backend. They are counted by the
-    // address's first UDP service.
-    for (name, vip) in [("one port", DNS), ("another port", DNS_OTHER)] {
-        for (part, from, to) in [("first", 0, 96), ("middle", 96, 160), ("last", 160, 200)] {
-            let packet = datagram(vip).fragment(from, to);
-            cases.push(row("20 21", format!("{part} fragment, {name}"), packet).reaches_one_of(&FOUR, "dns").of(DNS));
-        }
     }
     cases
 }

@@ -1,16 +1,15 @@
-//! IPv6: headers that lie, extension headers, fragments, sources, other protocols.
+//! IPv6: headers that lie, extension headers, sources, other protocols.
 
 use etherparse::Ipv6FlowLabel;
 use lb_common::verdict::Verdict::*;
 
 use super::{Case, row};
 use crate::{
-    frames::{L3, L4_V6, Packet, atomic, authentication, cut, options, other, poke, routing, syn, tcp, udp},
-    setup::{DNS_V6, JUMBO_V6, TUNNEL4_V6, TUNNEL6_V6, WEB_UDP_V6, WEB_V6},
+    frames::{L3, L4_V6, Packet, atomic, authentication, cut, options, other, poke, routing, tcp, udp},
+    setup::{JUMBO_V6, TUNNEL4_V6, TUNNEL6_V6, WEB_UDP_V6, WEB_V6},
 };
 
 const BACKEND: &str = "10.0.0.10";
-const FOUR: [&str; 4] = ["10.0.0.50", "10.0.0.51", "10.0.0.52", "10.0.0.53"];
 /// An address that is no VIP.
 const NOBODY: &str = "[2001:db8::c8]:80";
 
@@ -21,7 +20,6 @@ const MOBILITY: u8 = 135;
 pub fn cases() -> Vec<Case> {
     let mut cases = headers();
     cases.extend(extensions());
-    cases.extend(fragments());
     cases.extend(martians());
     cases.extend(classes());
     cases.extend(other_protocols());
@@ -124,46 +122,6 @@ fn extensions() -> Vec<Case> {
         .gets_from_service(SynFlood)
         .syn(lb_common::filter::Syn::ZeroBare),
     ]);
-    cases
-}
-
-fn fragments() -> Vec<Case> {
-    let datagram = |vip: &str| udp(vip).data(&[0x33; 192]);
-    let segment = |vip: &str| syn(vip).data(&[0x44; 172]);
-    let mut long_options = options(DESTINATION, 6).1;
-    long_options[0] = 17;
-    let mut options_then_udp = options(DESTINATION, 1).1;
-    options_then_udp[0] = 17;
-    let udp_header = &datagram(DNS_V6).fragment(0, 96).frame()[L4_V6 + 8..];
-    let whole_chain = [&options_then_udp[..], udp_header].concat();
-    let mut cases = vec![
-        row("35", "first fragment of TCP", segment(WEB_V6).fragment(0, 96)).gets(Fragment),
-        row("35", "later fragment of TCP", segment(WEB_V6).fragment(96, 200)).gets(Fragment),
-        row("35", "fragment of UDP, an address with services over TCP alone", {
-            datagram("[2001:db8::11]:53/udp").fragment(0, 96)
-        })
-        .gets(Fragment),
-        row("24 35", "first fragment to no VIP", datagram("[2001:db8::c8]:53/udp").fragment(0, 96)).gets(NotAVip),
-        row("24 35", "later fragment to no VIP", datagram("[2001:db8::c8]:53/udp").fragment(96, 200)).gets(NotAVip),
-        row("35", "fragment of another protocol", other(WEB_V6, 47, &[0; 64]).fragment(0, 32)).gets(OtherProtocol),
-        row("35", "fragment of ICMPv6", other(WEB_V6, 58, &[128; 64]).fragment(32, 64)).gets(OtherProtocol),
-        row("35", "first fragment behind options", {
-            let packet = other(DNS_V6, 60, &whole_chain);
-            packet.fragment(0, 96)
-        })
-        .reaches_one_of(&FOUR, "dns6"),
-        row("36", "first fragment without the ports", segment(WEB_V6).fragment(0, 0)).gets(Malformed),
-        row("36", "first fragment with a part of the TCP header", segment(WEB_V6).fragment(0, 16)).gets(Malformed),
-        row("36", "first fragment that ends before the upper layer", {
-            other(WEB_V6, DESTINATION, &long_options).fragment(0, 16)
-        })
-        .gets(Malformed),
-        row("36", "first fragment without the ports, to no VIP", segment(NOBODY).fragment(0, 0)).gets(NotAVip),
-    ];
-    for (part, from, to) in [("first", 0, 96), ("middle", 96, 160), ("last", 160, 200)] {
-        let packet = datagram(DNS_V6).fragment(from, to);
-        cases.push(row("35", format!("{part} fragment"), packet).reaches_one_of(&FOUR, "dns6"));
-    }
     cases
 }
 

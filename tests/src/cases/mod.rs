@@ -4,6 +4,8 @@
 //! Rule 0: only a VIP's packets are ever judged, dropped or changed. What is passed or dropped leaves as it came.
 
 mod ethernet;
+mod fragments;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod neighbour;
@@ -28,6 +30,8 @@ pub struct Case {
     pub name: Cow<'static, str>,
     /// The configuration.
     pub setup: &'static Setup,
+    /// What came in before, and left something behind.
+    pub before: Vec<Vec<u8>>,
     /// What comes in.
     pub frame: Vec<u8>,
     /// Bytes of room before the frame, if that matters.
@@ -48,6 +52,17 @@ pub struct Case {
     pub flow: Option<&'static str>,
     /// The kind of SYN that is counted.
     pub syn: Option<Syn>,
+    /// What else is counted.
+    pub marks: Marks,
+}
+
+/// What is counted of a packet that is sent on, besides that it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    /// It is an ICMP error.
+    pub icmp_error: bool,
+    /// It names an MTU that no link may have.
+    pub small_mtu: bool,
 }
 
 /// What leaves.
@@ -70,8 +85,10 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("ARP and neighbour discovery", neighbour::cases()),
         ("IPv4", ipv4::cases()),
         ("IPv6", ipv6::cases()),
+        ("Fragments", fragments::cases()),
         ("TCP", tcp::cases()),
         ("UDP", udp::cases()),
+        ("ICMP and ICMPv6", icmp::cases()),
         ("Backends, tunnels and size", tunnel::cases()),
     ]
 }
@@ -116,6 +133,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         rows,
         name: name.into(),
         setup: &STANDARD,
+        before: Vec::new(),
         frame,
         headroom: None,
         first_buffer: None,
@@ -126,6 +144,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         backends: Vec::new(),
         flow: None,
         syn: None,
+        marks: Marks::default(),
     };
     Row { case, vip }
 }
@@ -133,6 +152,11 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
 impl Row {
     fn under(mut self, setup: &'static Setup) -> Self {
         self.case.setup = setup;
+        self
+    }
+
+    fn after(mut self, packets: &[&Packet]) -> Self {
+        self.case.before = packets.iter().map(|packet| packet.frame()).collect();
         self
     }
 
@@ -197,6 +221,16 @@ impl Case {
 
     fn syn(self, syn: Syn) -> Self {
         Case { syn: Some(syn), ..self }
+    }
+
+    fn icmp_error(mut self) -> Self {
+        self.marks.icmp_error = true;
+        self
+    }
+
+    fn small_mtu(mut self) -> Self {
+        self.marks.small_mtu = true;
+        self
     }
 
     /// By another interface than it came in by.

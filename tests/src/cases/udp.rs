@@ -38,12 +38,6 @@ pub fn cases() -> Vec<Case> {
         row("29", "a port without a service, UDP", udp("192.0.2.10:80/udp")).gets(NotAService),
         row("29", "a port without a service, UDP over IPv6", udp("[2001:db8::10]:80/udp")).gets(NotAService),
         row("29", "all ports, UDP", udp("192.0.2.22:33434/udp")).reaches("10.0.0.22").of(ALL_UDP),
-        row("20", "all ports: first fragment", udp("192.0.2.22:33434/udp").data(&[9; 100]).fragment(0, 64))
-            .reaches("10.0.0.22")
-            .of(ALL_UDP),
-        row("20", "all ports: last fragment", udp("192.0.2.22:33434/udp").data(&[9; 100]).fragment(64, 108))
-            .reaches("10.0.0.22")
-            .of(ALL_UDP),
         row("57", "a datagram of a flow", udp(DNS)).reaches_one_of(&FOUR, "datagrams"),
         row("57", "another datagram of that flow", udp(DNS).data(&[3; 400])).reaches_one_of(&FOUR, "datagrams"),
         row("64", "fragmentation needed, about our own tunnel's packet", {

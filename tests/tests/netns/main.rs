@@ -8,3 +8,4 @@ mod lab;
 mod many;
 mod net;
 mod refusals;
+mod service;
