@@ -104,10 +104,13 @@ impl Upper {
 pub fn extensions<P: Packet>(packet: &P, l3: usize, first: u8, end: usize, zero: u64) -> Option<Upper> {
     let offset = forget(size_of::<Ipv6>(), zero, 2 * MAX_EXTENSION_BYTES - 1);
     let mut upper = Upper { protocol: first, offset, fragment: 0, id: 0 };
-    for _ in 0..=MAX_EXTENSIONS {
+    for walked in 0..=MAX_EXTENSIONS {
         let kind = upper.protocol;
         if !is_extension(kind) {
             return Some(upper);
+        }
+        if walked == MAX_EXTENSIONS {
+            break;
         }
         let header = packet.at::<Extension>(l3 + upper.offset)?;
         upper.protocol = header.next_header;

@@ -238,9 +238,10 @@ fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
     Ok(attached)
 }
 
-fn node_addresses(attached: &[Link]) -> NodeAddresses {
+/// The addresses that tunnels from these interfaces have for their source.
+pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeAddresses {
     let mut node = NodeAddresses::default();
-    for address in attached.iter().flat_map(|link| &link.addresses) {
+    for address in attached.into_iter().flat_map(|link| &link.addresses) {
         match address {
             IpAddr::V4(address) => node.v4 = node.v4.or(Some(*address)),
             IpAddr::V6(address) if address.is_unicast_link_local() => {}
@@ -306,8 +307,9 @@ const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
 impl NextHops {
     fn new(links: &[Link], attached: &[Link], tables: &Tables) -> Self {
         let mut ids: BTreeMap<IpAddr, Vec<(u16, bool)>> = BTreeMap::new();
-        for (id, (address, backend)) in (0..).zip(tables.addresses.iter().zip(&tables.backends)) {
-            ids.entry(*address).or_default().push((id, backend.encapsulation == Encapsulation::L2 as u8));
+        for backend in &tables.backends {
+            let l2 = backend.entry.encapsulation == Encapsulation::L2 as u8;
+            ids.entry(backend.address).or_default().push((backend.id, l2));
         }
         let mut interfaces: BTreeMap<u32, u32> = attached.iter().map(|link| link.index).zip(0..).collect();
         for link in links {

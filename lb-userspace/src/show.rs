@@ -1,5 +1,7 @@
 //! Text and JSON of the reading verbs. Reads nothing itself.
 
+pub mod changes;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lb_common::{abi::NextHop, verdict::Stripping};
 use serde::Serialize;
@@ -119,13 +121,19 @@ pub fn list_text(listed: &[Listed], columns: Columns) -> String {
             let share = 100.0 * f64::from(backend.owned) / f64::from(service.slots);
             let cells = [
                 format!("  -> {}", backend.address),
-                backend.weight.to_string(),
+                match backend.overridden_text() {
+                    Some(overridden) => format!("{} ({overridden})", backend.weight),
+                    None => backend.weight.to_string(),
+                },
                 format!("{share:.1} %"),
                 next_hop.text(),
                 String::new(),
             ];
             let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.backends[index]));
             row(&mut table, with(cells.to_vec(), traffic));
+        }
+        for backend in &service.removed {
+            row(&mut table, vec![format!("  -> {backend}"), "(removed)".into()]);
         }
     }
     for column in 5..5 + numbers.len() {
@@ -212,6 +220,8 @@ pub struct Status {
     pub agent: Option<u32>,
     /// Hash of the configuration: equal on siblings that agree.
     pub configuration: String,
+    /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
+    pub tables: String,
     /// How many services there are.
     pub services: usize,
     /// How many VIP entries.
@@ -294,6 +304,7 @@ pub fn status(
         pins,
         agent,
         configuration: description.configuration.clone(),
+        tables: description.tables.clone(),
         services: description.services.len(),
         vips: count(|service| service.vips.len()),
         backends: count(|service| service.backends.len()),
@@ -348,8 +359,9 @@ pub fn status_text(status: &Status) -> String {
         let announce = if interface.announce { "announces VIPs" } else { "does not announce VIPs" };
         line("interface", format!("{}: {mode}, {announce}", interface.name));
     }
-    let Status { services, vips, backends, configuration, packets, dropped, .. } = status;
+    let Status { services, vips, backends, configuration, tables, packets, dropped, .. } = status;
     line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));
+    line("tables", tables.clone());
     line("packets", format!("{packets} seen, {dropped} dropped"));
     for warning in &status.warnings {
         line("warning", warning.clone());

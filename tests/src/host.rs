@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Service, Slot, SlotPair},
+    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Slot, SlotPair},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
@@ -50,6 +50,11 @@ impl Frame {
     pub fn bytes(&self) -> Vec<u8> {
         let bytes = self.words.iter().flat_map(|word| word.to_ne_bytes());
         bytes.take(self.end).skip(self.head).collect()
+    }
+
+    /// Whether the frames are the same to the last byte.
+    fn is(&self, other: &Frame) -> bool {
+        self.end - self.head == other.end - other.head && self.words[self.head / 2..] == other.words[other.head / 2..]
     }
 
     /// The one bounds check: the word at which a header begins.
@@ -102,20 +107,22 @@ impl HostTables {
     /// Lays the tables of a setup out.
     pub fn new(world: &World) -> Self {
         let tables = &world.tables;
-        let mut slots = Vec::new();
-        let mut starts = Vec::new();
+        let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
+        let end = tables.rings.iter().map(|ring| ring.start as usize + ring.slots().len()).max().unwrap_or(0);
+        let mut slots = vec![SlotPair::new(none, none); end.div_ceil(2)];
         for ring in &tables.rings {
-            starts.push(2 * slots.len() as u32);
-            let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
-            slots.extend(ring.chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none))));
+            let pairs = ring.slots().chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none)));
+            slots[ring.start as usize / 2..].iter_mut().zip(pairs).for_each(|(slot, pair)| *slot = pair);
         }
         // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
         let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
         live.halves[0].settings = tables.settings;
         live.interfaces[..world.interfaces.len()].copy_from_slice(&world.interfaces);
-        live.backends[..tables.backends.len()].copy_from_slice(&tables.backends);
+        for backend in &tables.backends {
+            live.backends[backend.id as usize] = backend.entry;
+        }
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
+            live.halves[0].services[*position as usize] = *service;
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
         let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();
@@ -184,6 +191,26 @@ impl Host {
         self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
     }
 
+    /// Runs a frame where it lies and says no more than the path does. The plain path must decide the same, or nothing.
+    pub fn outcome(&self, frame: &mut Frame) -> Outcome {
+        let mut plainly = frame.clone();
+        let decided = plain(&mut plainly, &self.tables, &Keep);
+        if decided.is_none() {
+            assert!(plainly.is(frame), "the plain path changed a packet that is not plain");
+        }
+        let outcome = balance(frame, &self.tables);
+        if let Some(decided) = decided {
+            assert_eq!(decided, outcome, "the plain path decides otherwise");
+            assert!(plainly.is(frame), "the plain path sends something else");
+        }
+        outcome
+    }
+
+    /// Forgets what fragments left in these places.
+    pub fn forget(&self, places: &[u32]) {
+        places.iter().for_each(|place| self.tables.remember(*place, 0));
+    }
+
     /// Whether a frame is one of those that the plain path decides.
     pub fn is_plain(&self, frame: &[u8]) -> bool {
         plain(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER), &self.tables, &Keep).is_some()
@@ -191,14 +218,7 @@ impl Host {
 
     /// Runs a frame where it lies.
     pub fn run_on(&self, frame: &mut Frame) -> (Outcome, Seen) {
-        let (before, mut copy) = (frame.bytes(), frame.clone());
-        let outcome = balance(frame, &self.tables);
-        match plain(&mut copy, &self.tables, &Keep) {
-            Some(plain) => {
-                assert_eq!((plain, copy.bytes()), (outcome, frame.bytes()), "the plain path decides otherwise")
-            }
-            None => assert_eq!(copy.bytes(), before, "the plain path changed a packet that is not plain"),
-        }
+        let outcome = self.outcome(frame);
         let (vip, backend) = chosen(&self.world, outcome.vip, outcome.backend);
         (outcome, Seen { verdict: outcome.verdict, vip, backend, hash: outcome.hash, frame: frame.bytes() })
     }

@@ -1,7 +1,11 @@
 //! The programs in the kernel: the same tables in their maps, frames by `BPF_PROG_TEST_RUN`, counters to read.
 
 use anyhow::{Result, ensure};
-use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use aya::{
+    TestRun as _, TestRunOptions,
+    maps::{Array, Map, MapData},
+    programs::Xdp,
+};
 use lb_common::{
     abi::{BackendCounts, Explanation, VipCounts},
     verdict::{Action, Verdict},
@@ -117,6 +121,16 @@ impl Kernel {
     /// of a longer one.
     pub fn explain(&self, frame: &[u8]) -> Result<Option<(Explanation, Vec<u8>)>> {
         (frame.len() <= FIRST_BUFFER).then(|| self.loaded.explain(frame)).transpose()
+    }
+
+    /// Forgets what fragments left in these places.
+    pub fn forget(&self, places: &[u32]) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let map = MapData::from_pin(self.pins.next_tables().join("FRAGMENTS"))?;
+        let mut fragments = Array::<_, u64>::try_from(Map::Array(map))?;
+        places.iter().try_for_each(|place| Ok(fragments.set(*place, 0, 0)?))
     }
 
     /// All counters, summed over CPUs.

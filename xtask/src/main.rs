@@ -13,6 +13,7 @@ mod apt;
 mod bpf;
 mod command;
 mod deb;
+mod fuzz;
 mod linker;
 mod lint;
 mod setup;
@@ -35,7 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install all that building, demo, test and lint need; quick when nothing is missing
+    /// Install all that building, demo, test, fuzz and lint need; quick when nothing is missing
     Setup,
     /// Build the programs for the kernel and, with them inside, target/debug/weir
     Build {
@@ -67,6 +68,19 @@ enum Task {
         /// What the bench gets, exactly as given
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
+    },
+    /// Build, then compare the path with the specification written a second time, on frames that nobody thought of: on the
+    /// host, guided by coverage, and in the kernel (as root, through sudo where needed)
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 5.0, value_name = "N")]
+        minutes: f64,
+        /// What the frames follow from; another every time unless given, and printed
+        #[arg(long, value_name = "S")]
+        seed: Option<u64>,
+        /// Leave out the kernel, and so the need to be root
+        #[arg(long)]
+        host_only: bool,
     },
     /// Build the Debian package
     Deb {
@@ -115,6 +129,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Test { arguments } => test::run(&arguments),
         Task::Bench { arguments } => command::exec(as_root(userspace::bench()?)?.args(arguments)),
+        Task::Fuzz { minutes, seed, host_only } => fuzz::run(minutes, seed, host_only),
         Task::Deb { test } => {
             let package = deb::build()?;
             eprintln!("built {}", relative(&package));

@@ -33,6 +33,8 @@ const PROGRAMS: [(&str, &str); 13] = [
 const PACKAGERS: [(&str, &str); 1] = [("dpkg-shlibdeps", "dpkg-dev")];
 const TRIAL_PROGRAMS: [(&str, &str); 4] =
     [("debootstrap", "debootstrap"), ("ip", "iproute2"), ("unshare", "util-linux"), ("mount", "mount")];
+/// What libFuzzer is compiled with.
+const COMPILERS: [(&str, &str); 1] = [("c++", "g++")];
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_DEB: &str = "3.8.0";
@@ -47,6 +49,7 @@ type Install = fn() -> Result<()>;
 pub fn all() -> Result<()> {
     linker::ensure(&bpf_compiler()?)?;
     programs()?;
+    compilers()?;
     lint_tools()?;
     Ok(())
 }
@@ -84,6 +87,11 @@ pub fn trial_programs() -> Result<()> {
 pub fn cargo_deb() -> Result<PathBuf> {
     ensure_programs(&PACKAGERS, "the package needs")?;
     cargo_tool("cargo-deb", CARGO_DEB)
+}
+
+/// The compilers that the fuzzer takes besides Rust's.
+pub fn compilers() -> Result<()> {
+    ensure_programs(&COMPILERS, "the fuzzer needs")
 }
 
 /// Installs those of the programs that are missing; an error says who needs them.

@@ -1,4 +1,4 @@
-//! Building the binary `weir`, with the programs for the kernel inside, and the bench.
+//! Building the binary `weir`, with the programs for the kernel inside, the bench and the fuzzer.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -20,6 +20,11 @@ pub fn bench() -> Result<PathBuf> {
     binary("bench", false)
 }
 
+/// Builds the fuzzer and says where it is.
+pub fn fuzz() -> Result<PathBuf> {
+    binary("fuzz", false)
+}
+
 fn binary(name: &str, release: bool) -> Result<PathBuf> {
     bpf::build()?;
     // Not `--package`: with all default members selected, as `cargo test` selects them, dependencies get the same
@@ -34,7 +39,7 @@ fn binary(name: &str, release: bool) -> Result<PathBuf> {
 }
 
 /// Where cargo puts what it builds; it put us there too, as debug/xtask.
-fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     let us = env::current_exe().context("cannot find out where this program lies")?;
     us.ancestors().nth(2).map(PathBuf::from).with_context(|| format!("{}: does not lie in a profile", us.display()))
 }

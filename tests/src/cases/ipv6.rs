@@ -6,10 +6,11 @@ use lb_common::verdict::Verdict::*;
 use super::{Case, row};
 use crate::{
     frames::{L3, L4_V6, Packet, atomic, authentication, cut, options, other, poke, routing, tcp, udp},
-    setup::{JUMBO_V6, TUNNEL4_V6, TUNNEL6_V6, WEB_UDP_V6, WEB_V6},
+    setup::{DNS_V6, JUMBO_V6, TUNNEL4_V6, TUNNEL6_V6, WEB_UDP_V6, WEB_V6},
 };
 
 const BACKEND: &str = "10.0.0.10";
+const FOUR: [&str; 4] = ["10.0.0.50", "10.0.0.51", "10.0.0.52", "10.0.0.53"];
 /// An address that is no VIP.
 const NOBODY: &str = "[2001:db8::c8]:80";
 
@@ -88,6 +89,14 @@ fn extensions() -> Vec<Case> {
         row("33", "as many bytes as are walked", tcp(JUMBO_V6).extensions(&longest)).reaches("10.0.0.90"),
         row("33", "8 bytes more than are walked", tcp(JUMBO_V6).extensions(&too_long)).gets(Malformed),
         row("33", "one header more than are walked", tcp(WEB_V6).extensions(&several(9))).gets(Malformed),
+        row("33 35", "one header more than are walked, that of a later fragment", {
+            udp(DNS_V6).data(&[0x33; 192]).extensions(&several(8)).fragment(96, 200)
+        })
+        .gets(Malformed),
+        row("33 35", "as many headers as are walked, the last that of a later fragment", {
+            udp(DNS_V6).data(&[0x33; 192]).extensions(&several(7)).fragment(96, 200)
+        })
+        .reaches_one_of(&FOUR, "dns6"),
         row("33", "20 headers", tcp(WEB_V6).extensions(&several(20))).gets(Malformed),
         row("33", "20 headers, to no VIP", tcp(NOBODY).extensions(&several(20))).gets(NotAVip),
         row("33", "an extension header longer than the packet", poke(with_options().frame(), L4_V6 + 1, &[5]))
