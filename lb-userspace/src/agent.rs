@@ -21,6 +21,7 @@ use crate::{
     },
     links::{self, Link, Mode, mac_text},
     next_hops::{NextHop, Resolver},
+    offloads,
     plan::{NodeAddresses, Tables, plan},
     service::Service,
     stop::Stop,
@@ -38,6 +39,8 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// Detach when stopped.
     pub detach_on_exit: bool,
+    /// Go on where hardware merges packets.
+    pub force: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -73,6 +76,7 @@ async fn serve(
     let attached = attached_links(config, &links)?;
     let watch = links::Watch::start()?;
     let mut resolver = Resolver::start(backend_addresses(config)).await?;
+    check_offloads(&attached, &links, &resolver, options.force)?;
     let vips = vip_addresses(config);
     // All three take their time: rings are built while the network is asked.
     let planning = {
@@ -117,6 +121,10 @@ async fn serve(
             Mode::Generic => {
                 warn!("interface {}: attached in generic mode, which is much slower than native", link.name)
             }
+        }
+        // As they are now: attaching turns some off.
+        if let Ok(found) = offloads::read(link.index) {
+            offloads::warnings(link, found, Some(*mode), &links, &[]).iter().for_each(|warning| warn!("{warning}"));
         }
     }
     if announce {
@@ -236,6 +244,23 @@ fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
         attached.push(link.clone());
     }
     Ok(attached)
+}
+
+/// Refuses what hardware would do to frames before the program sees them.
+fn check_offloads(attached: &[Link], links: &[Link], resolver: &Resolver, force: bool) -> Result<()> {
+    let hops = resolver.snapshot();
+    let ways: Vec<_> = hops.iter().filter_map(|(backend, hop)| Some((*backend, hop.interface()?))).collect();
+    for link in attached {
+        let name = &link.name;
+        match offloads::read(link.index) {
+            Ok(found) => {
+                offloads::check_merging(name, found, force)?;
+                offloads::check_tags(link, found, links, &ways)?;
+            }
+            Err(error) => warn!("interface {name}: see to it that LRO is off (ethtool -K {name} lro off): {error:#}"),
+        }
+    }
+    Ok(())
 }
 
 /// The addresses that tunnels from these interfaces have for their source.

@@ -127,7 +127,7 @@ pub enum Command {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -138,6 +138,9 @@ pub struct Run {
     /// Detach when stopped
     #[arg(long)]
     pub detach_on_exit: bool,
+    /// Start even where the hardware merges packets (LRO): what it merged is dropped or harmed, and `status` keeps saying so
+    #[arg(long)]
+    pub force: bool,
     /// Where to log; without it to the journal if standard error leads there, else to standard error
     #[arg(long, value_enum)]
     pub log: Option<Log>,

@@ -16,6 +16,7 @@ pub mod log;
 pub mod manual;
 mod netlink;
 pub mod next_hops;
+pub mod offloads;
 pub mod overrides;
 pub mod plan;
 mod service;

@@ -1,6 +1,6 @@
 //! The binary `weir`: what was typed, done, and how it ended.
 
-use std::{io::IsTerminal, path::Path, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -13,12 +13,12 @@ use lb_userspace::{
     demo,
     explain::{self, Question},
     links::{self, Mode},
-    log, manual, overrides,
+    log, manual, next_hops, offloads, overrides,
     plan::{
-        self, Allocation, DescribedService, NodeAddresses, RingCache,
+        self, Allocation, DescribedService, Description, NodeAddresses, RingCache,
         diff::{Changes, Running},
     },
-    show::{self, Columns},
+    show::{self, Columns, Network},
     stats::Stats,
 };
 use serde_json::json;
@@ -85,7 +85,8 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
 fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
     log::start(options.log)?;
     let mode = options.mode.map(mode);
-    let options = agent::Options { config: options.config.clone(), mode, detach_on_exit: options.detach_on_exit };
+    let cli::Run { config, detach_on_exit, force, .. } = options.clone();
+    let options = agent::Options { config, mode, detach_on_exit, force };
     runtime()?.block_on(agent::run(pins, &options))
 }
 
@@ -167,8 +168,29 @@ fn status(pins: &Pins, output: Output) -> Result<()> {
     let description = datapath.description()?;
     let stats = Stats::read(&datapath, &description)?;
     let place = pins.root().display().to_string();
-    let status = show::status(&datapath, &description, &stats, &links::list()?, pins.holder(), place);
+    let network = network(&datapath, &description)?;
+    let status = show::status(&datapath, &description, &stats, &network, pins.holder(), place);
     print(output, || show::status_text(&status), || show::json_text(&status))
+}
+
+/// What the kernel says of the network. Routes are looked up where their answer could matter alone: there may be
+/// thousands of backends.
+fn network(datapath: &Datapath, description: &Description) -> Result<Network> {
+    let links = links::list()?;
+    let entries = datapath.interfaces();
+    let mut network = Network::default();
+    let mut routes_matter = false;
+    for link in links.iter().filter(|link| entries.iter().any(|entry| entry.index == link.index)) {
+        let found = offloads::read(link.index);
+        routes_matter |= found.as_ref().is_ok_and(|found| offloads::may_strip(link, *found, &links));
+        network.offloads.insert(link.index, found.map_err(|error| format!("{error:#}")));
+    }
+    if routes_matter {
+        let backends = description.services.iter().flat_map(|service| service.backends.iter());
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).collect();
+        network.ways = next_hops::interfaces_to(&Vec::from_iter(addresses))?;
+    }
+    Ok(Network { links, ..network })
 }
 
 fn list(pins: &Pins, output: Output, only: Option<&str>, with_stats: bool, with_rate: bool) -> Result<()> {

@@ -2,6 +2,8 @@
 
 pub mod changes;
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lb_common::{abi::NextHop, verdict::Stripping};
 use serde::Serialize;
@@ -11,6 +13,7 @@ use crate::{
     datapath::Datapath,
     explain::{Answer, Question},
     links::{Link, Mode, mac_text},
+    offloads::{self, Offloads},
     plan::{DescribedBackend, DescribedService, Description},
     stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats},
 };
@@ -249,6 +252,19 @@ pub struct StatusInterface {
     pub up: bool,
     /// Whether VIPs are announced there.
     pub announce: bool,
+    /// What its hardware does with frames before the program sees them, `null` if that is not known.
+    pub offloads: Option<Offloads>,
+}
+
+/// What the kernel says of the network, as far as `weir status` needs it.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// All interfaces.
+    pub links: Vec<Link>,
+    /// Of the attached interfaces, by their index; or why they cannot be told.
+    pub offloads: BTreeMap<u32, Result<Offloads, String>>,
+    /// Backends and the index of the interface that their packets leave by, where that matters.
+    pub ways: Vec<(IpAddr, u32)>,
 }
 
 /// Joins what `weir status` shows.
@@ -256,11 +272,12 @@ pub fn status(
     datapath: &Datapath,
     description: &Description,
     stats: &Stats,
-    links: &[Link],
+    network: &Network,
     agent: Option<u32>,
     pins: String,
 ) -> Status {
     let entries = datapath.interfaces();
+    let Network { links, offloads, ways } = network;
     let interfaces: Vec<_> = description
         .interfaces
         .iter()
@@ -269,7 +286,8 @@ pub fn status(
             let link = links.iter().find(|link| link.index == entry.index);
             let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
             let up = link.is_some_and(Link::works);
-            StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0 }
+            let offloads = offloads.get(&entry.index).and_then(|found| found.as_ref().ok().copied());
+            StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0, offloads }
         })
         .collect();
     let mut warnings = Vec::new();
@@ -290,6 +308,16 @@ pub fn status(
             }
             None => warnings
                 .push(format!("interface {}: no XDP program is attached (weir run attaches it)", interface.name)),
+        }
+    }
+    for link in links.iter().filter(|link| interfaces.iter().any(|interface| interface.name == link.name)) {
+        let mode = link.xdp.map(|xdp| xdp.mode);
+        match offloads.get(&link.index) {
+            Some(Ok(found)) => warnings.extend(offloads::warnings(link, *found, mode, links, ways)),
+            Some(Err(error)) => {
+                warnings.push(format!("interface {}: whether LRO is on is not known: {error}", link.name))
+            }
+            None => {}
         }
     }
     if description.public_hash_key {

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 const LAYERS: [&[&str]; 11] = [
     &["netlink"],
     &["links"],
-    &["next_hops", "announce"],
+    &["next_hops", "announce", "offloads"],
     &["config"],
     &["overrides"],
     &["plan"],
