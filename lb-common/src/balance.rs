@@ -8,14 +8,14 @@ use crate::{
     family::Family,
     filter::{self, Syn},
     fragment::{self, Fragment},
-    hash, icmp, neighbour,
+    hash, icmp, mss, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
-    ring,
+    ring, too_big,
     verdict::Verdict,
     wire::{
-        ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
+        ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_DF, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
         PROTOCOL_TCP, PROTOCOL_UDP, Tcp, Udp,
     },
 };
@@ -38,7 +38,7 @@ pub struct Outcome {
     pub slot: u32,
     /// Which entry of the backends' table, or [`NONE`].
     pub backend: u32,
-    /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`NONE`].
+    /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`Syn::NONE`].
     pub syn: u32,
     /// Length of the IP packet as it came.
     pub bytes: u32,
@@ -53,6 +53,8 @@ impl Outcome {
     pub const ICMP_ERROR: u32 = 1 << 0;
     /// A too big, with an MTU that no link may have.
     pub const SMALL_MTU: u32 = 1 << 1;
+    /// A SYN whose MSS was lowered.
+    pub const MSS_LOWERED: u32 = 1 << 2;
 }
 
 impl Outcome {
@@ -64,7 +66,7 @@ impl Outcome {
         hash: 0,
         slot: NONE,
         backend: NONE,
-        syn: NONE,
+        syn: Syn::NONE,
         bytes: 0,
         redirect: 0,
         marks: 0,
@@ -103,7 +105,9 @@ pub(crate) struct Network<F> {
     pub(crate) l4: usize,
     /// Where the packet ends, by its own length and not the frame's.
     pub(crate) end: usize,
-    inner: Inner,
+    /// No router may cut it: it is IPv6, or has DF.
+    dont_fragment: bool,
+    pub(crate) inner: Inner,
 }
 
 /// What finds the service and the slot. Aligned, because on the stack it is copied 8 bytes at a time, and a verifier
@@ -213,6 +217,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l3,
             l4: l3 + header_length,
             end: l3 + length,
+            dont_fragment: fragment & IPV4_DF.raw() != 0,
             inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
         };
         outcome.bytes = length as u32;
@@ -246,6 +251,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l3,
             l4: l3 + size_of::<Ipv6>(),
             end: l3 + length,
+            dont_fragment: true,
             inner: Inner {
                 version: 6,
                 length,
@@ -321,6 +327,7 @@ impl<'a, T: Tables> Path<'a, T> {
         };
         outcome.vip = service.id as u32;
         self.judge_network(network)?;
+        let has_header = segment.is_some();
         if let Some(segment) = segment {
             self.judge(packet, network, flow.ports, &segment, service, outcome)?;
         }
@@ -333,9 +340,22 @@ impl<'a, T: Tables> Path<'a, T> {
                 flow.ports = 0;
             }
         }
+        // What is counted in the end makes no difference to the way, nor shall it to the verifier.
+        let zero = self.half.settings.zero;
+        outcome.syn = parse::forget(outcome.syn as usize, zero, Syn::NONE as usize) as u32;
+        outcome.marks = parse::forget(outcome.marks as usize, zero, u32::MAX as usize) as u32;
         outcome.hash = self.hash(network.destination, service, &flow);
         let backend = self.choose(service, outcome)?;
-        Ok(self.send(packet, network, backend, outcome)?)
+        let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;
+        let mss_at = if may_offer { mss::find(packet, network.l4, service.mss, zero) } else { 0 };
+        // Errors and later fragments are not answered (RFC 1122, 3.2.2; RFC 4443, 2.4).
+        let answers = has_header && network.dont_fragment;
+        let (verdict, outer) = self.send(packet, network, backend, answers, outcome)?;
+        if mss_at != 0 {
+            mss::lower(packet, network.l4 + outer, mss_at, service.mss).ok_or(Verdict::Malformed)?;
+            outcome.marks |= Outcome::MSS_LOWERED;
+        }
+        Ok(verdict)
     }
 
     /// What the packet is about: by its own ports, by those that it quotes, or by those of the first of its fragments.
@@ -450,7 +470,7 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
             let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
-            outcome.syn = parse::forget(syn as usize, self.half.settings.zero, 7) as u32;
+            outcome.syn = syn as u32;
             if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
                 return Err(Verdict::SynFlood);
             }
@@ -493,14 +513,16 @@ impl<'a, T: Tables> Path<'a, T> {
         Ok(backend)
     }
 
+    /// Returns the verdict, and the length of the outer header.
     #[inline(always)]
     fn send<P: Packet, F: Family>(
         &self,
         packet: &mut P,
         network: &Network<F>,
         backend: &Backend,
+        answers: bool,
         outcome: &mut Outcome,
-    ) -> Result<Verdict, Verdict> {
+    ) -> Result<(Verdict, usize), Verdict> {
         // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
         let next_hop = unsafe { (&raw const backend.next_hop.0).read_volatile() };
         if next_hop & NextHop::LOCAL != 0 {
@@ -511,10 +533,10 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         let same = self.is_same(backend);
         let out = if same { self.interface } else { self.other(backend) };
-        self.encapsulate(packet, network, backend, outcome.hash)?;
+        let outer = self.encapsulate(packet, network, backend, answers, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;
         outcome.redirect = out.index;
-        Ok(if same { Verdict::Forwarded } else { Verdict::Redirected })
+        Ok((if same { Verdict::Forwarded } else { Verdict::Redirected }, outer))
     }
 
     /// Whether a backend's next hop lies on the interface that the packet came in by.
@@ -536,8 +558,9 @@ impl<'a, T: Tables> Path<'a, T> {
         packet: &mut P,
         network: &Network<F>,
         backend: &Backend,
+        answers: bool,
         hash: u32,
-    ) -> Result<(), Verdict> {
+    ) -> Result<usize, Verdict> {
         let outer = if backend.encapsulation == Encapsulation::L2 as u8 {
             0
         } else if backend.encapsulation == Encapsulation::Ip4 as u8 {
@@ -546,7 +569,8 @@ impl<'a, T: Tables> Path<'a, T> {
             size_of::<Ipv6>()
         };
         if network.inner.length + outer > backend.mtu as usize {
-            return Err(Verdict::TooBig);
+            let fits = (backend.mtu as usize).saturating_sub(outer);
+            return Err(if answers { too_big::answer(packet, self, network, fits) } else { Verdict::TooBig });
         }
         let settings = &self.half.settings;
         if backend.encapsulation == Encapsulation::Ip4 as u8 {
@@ -557,7 +581,7 @@ impl<'a, T: Tables> Path<'a, T> {
             source[3] |= hash & settings.tunnel_vary6;
             rewrite::encapsulate6(packet, network.l3, network.inner, hash, source, backend.address.0)?;
         }
-        Ok(())
+        Ok(outer)
     }
 }
 

@@ -17,13 +17,16 @@ pub mod filter;
 pub mod fragment;
 pub mod hash;
 pub mod icmp;
+pub mod mss;
 pub mod neighbour;
 pub mod packet;
 pub mod parse;
 #[cfg(any(test, feature = "build"))]
 pub mod place;
 pub mod plain;
+pub mod rate;
 pub mod rewrite;
 pub mod ring;
+pub mod too_big;
 pub mod verdict;
 pub mod wire;

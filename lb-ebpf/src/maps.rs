@@ -2,8 +2,8 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ProgramArray},
-    helpers::bpf_get_smp_processor_id,
+    btf_maps::{Array, PerCpuArray, ProgramArray},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use lb_common::{
@@ -11,6 +11,7 @@ use lb_common::{
     balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
+    rate,
     verdict::Action,
 };
 
@@ -31,6 +32,10 @@ static COUNTS: Array<Counts, 1, MMAPABLE> = Array::new();
 /// What first fragments leave behind: see `lb_common::fragment`.
 #[btf_map]
 static FRAGMENTS: Array<u64, { FRAGMENT_ENTRIES as usize }> = Array::new();
+
+/// What ICMP errors were sent: see `lb_common::rate`.
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
@@ -75,6 +80,23 @@ impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
     fn recall(&self, index: u32) -> u64 {
         // SAFETY: as above.
         FRAGMENTS.get_ptr(index).map_or(0, |place| unsafe { place.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn may_answer(&self, rate: u32) -> bool {
+        if EXPLAIN {
+            return true;
+        }
+        let Some(paid) = ANSWERS.get_ptr_mut(0) else { return false };
+        // SAFETY: a plain helper call; the element is never freed and belongs to this CPU.
+        match rate::take(unsafe { *paid }, unsafe { bpf_ktime_get_ns() }, rate) {
+            Some(next) => {
+                // SAFETY: as above.
+                unsafe { *paid = next }
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -124,4 +146,5 @@ pub fn count(outcome: &Outcome) -> u64 {
 fn count_marks(vip: &mut VipEvents, marks: u32) {
     vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
     vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
+    vip.mss_lowered += (marks & Outcome::MSS_LOWERED != 0) as u64;
 }

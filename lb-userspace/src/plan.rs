@@ -311,6 +311,7 @@ fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[De
         hash: service.hash.to_string(),
         syn: service.syn.to_string(),
         slots: service.slots,
+        mss: service.mss,
         ring,
         vips: vips.map(|(vip, id)| DescribedVip { vip: vip.to_string(), id: *id }).collect(),
         backends,
@@ -350,6 +351,7 @@ fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
         ring_bits: service.slots.ilog2() as u8,
         id,
         flags: hash | syn,
+        mss: service.mss.unwrap_or(0),
         ..Service::default()
     }
 }
@@ -402,6 +404,7 @@ fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[Planned
         service_seed: seed,
         hash_key: hash::expand_key(config.hash_key.bytes),
         flags: if config.bad_flags == BadFlags::Pass { Settings::PASS_BAD_FLAGS } else { 0 },
+        icmp_rate: config.icmp_rate,
         ..Settings::default()
     };
     let uses = |encapsulation: Encapsulation| {

@@ -28,6 +28,7 @@ pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
     for counts in counted.vips.values_mut() {
         counts.events.icmp_errors = case.marks.icmp_error.into();
         counts.events.small_mtu = case.marks.small_mtu.into();
+        counts.events.mss_lowered = case.marks.mss_lowered.into();
     }
     counted
 }
@@ -40,6 +41,8 @@ pub fn of_frame(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<S
     if let Some(vip) = vip {
         let mut counts = VipCounts::default();
         match verdict.action() {
+            // The answer left, the packet did not.
+            _ if verdict == Verdict::TooBigAnswered => counts.events.dropped = 1,
             Action::Pass => counts.events.passed = 1,
             Action::Drop => counts.events.dropped = 1,
             Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),

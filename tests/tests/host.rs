@@ -53,8 +53,11 @@ fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
 /// What is counted besides of a packet that is sent on.
 fn marks(outcome: &Outcome) -> Option<Marks> {
     let marked = |mark| outcome.marks & mark != 0;
-    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
-        .then(|| Marks { icmp_error: marked(Outcome::ICMP_ERROR), small_mtu: marked(Outcome::SMALL_MTU) })
+    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected).then(|| Marks {
+        icmp_error: marked(Outcome::ICMP_ERROR),
+        small_mtu: marked(Outcome::SMALL_MTU),
+        mss_lowered: marked(Outcome::MSS_LOWERED),
+    })
 }
 
 #[test]
@@ -90,6 +93,11 @@ fn udp() {
 #[test]
 fn fragments() {
     run("Fragments");
+}
+
+#[test]
+fn mss() {
+    run("MSS");
 }
 
 #[test]

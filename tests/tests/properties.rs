@@ -11,12 +11,13 @@ use proptest::{collection::vec, prelude::*};
 use tests::{
     cases::Output,
     expect::{Seen, diff, ip_packet},
-    frames::{L3, L4, L4_V6, Packet, echo, error, sum, tcp, udp},
+    frames::{L3, L4, L4_V6, Packet, bare_syn, echo, error, sum, tcp, udp},
     host::{FIRST_BUFFER, Frame, HEADROOM, Host},
     mutate::{CASES, asked_for, damaged, random, vip_addresses},
     setup::{
-        DNS, DNS_OTHER, DNS_V6, Family, SOURCE, SOURCE_V6, SPLIT, SPLIT_OTHER, SPLIT_V6, SPREAD, SPREAD_V6, STANDARD,
-        TUNNEL4, TUNNEL4_UDP, TUNNEL6_V6, WEB, WEB_V6,
+        CLAMP, CLAMPED, CLAMPED_TUNNEL4, CLAMPED_TUNNEL4_V6, CLAMPED_TUNNEL6, CLAMPED_V6, DNS, DNS_OTHER, DNS_V6,
+        Family, SOURCE, SOURCE_V6, SPLIT, SPLIT_OTHER, SPLIT_V6, SPREAD, SPREAD_V6, STANDARD, TUNNEL4, TUNNEL4_UDP,
+        TUNNEL6_V6, WEB, WEB_V6,
     },
 };
 
@@ -40,13 +41,13 @@ fn run(frame: &[u8], headroom: usize, linear: usize) -> Result<(Outcome, Seen), 
         prop_assert_eq!(seen.verdict.action(), Action::Pass, "{} of no VIP's frame", seen.verdict.label());
     }
     if sent(seen.verdict) {
-        check_sent(frame, &seen)?;
+        check_sent(frame, &seen, outcome.marks & Outcome::MSS_LOWERED != 0)?;
     }
     Ok((outcome, seen))
 }
 
-/// What is sent on is what came, and no longer than its frame.
-fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
+/// What is sent on is what came but for a lower MSS, and no longer than its frame.
+fn check_sent(frame: &[u8], seen: &Seen, lowered: bool) -> Result<(), TestCaseError> {
     let tunnel = seen.backend.expect("it was sent to one").1;
     let (l3, packet) = ip_packet(frame);
     let outer = match tunnel {
@@ -55,6 +56,11 @@ fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
         Some(Family::V6) => 40,
     };
     prop_assert_eq!(seen.frame.len(), frame.len() + outer);
+    let (way, left) = seen.frame.split_at(l3 + outer);
+    if lowered {
+        differs_in_the_mss(&frame[l3..], left)?;
+    }
+    let seen = &Seen { frame: [way, if lowered { &frame[l3..] } else { left }].concat(), ..seen.clone() };
     prop_assert_eq!(&seen.frame[l3 + outer..], &frame[l3..], "what is inside changed");
     match tunnel {
         None => prop_assert_eq!(&seen.frame[12..], &frame[12..], "more than the MACs changed"),
@@ -66,6 +72,15 @@ fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
             prop_assert_eq!(&tunnelled[outer..], packet);
         }
     }
+    Ok(())
+}
+
+/// In an MSS and a checksum, that is, which is as right or wrong as it was.
+fn differs_in_the_mss(came: &[u8], left: &[u8]) -> Result<(), TestCaseError> {
+    let differ: Vec<_> = (0..came.len()).filter(|at| came[*at] != left[*at]).collect();
+    prop_assert!(differ.len() <= 4, "bytes {differ:?} differ");
+    // A word of the packet is one of the segment: all headers before it are even.
+    prop_assert_eq!(sum(&[left]) % 0xffff, sum(&[came]) % 0xffff);
     Ok(())
 }
 
@@ -90,6 +105,28 @@ proptest! {
     #[test]
     fn the_same_frame_meets_the_same_end(frame in damaged()) {
         prop_assert_eq!(SAME.run_frame(&frame), SAME.run_frame(&frame));
+    }
+
+    /// Wherever the option lies, and whatever lies around it.
+    #[test]
+    fn an_mss_is_lowered_wherever_it_lies(
+        vip in prop::sample::select(vec![CLAMPED, CLAMPED_V6, CLAMPED_TUNNEL4, CLAMPED_TUNNEL4_V6, CLAMPED_TUNNEL6]),
+        before in vec(an_option(), 0..5), mss in prop_oneof![any::<u16>(), 1355..1365u16], after in vec(an_option(), 0..4),
+        data in vec(any::<u8>(), 0..50),
+    ) {
+        let [before, after] = [before, after].map(|options| options.concat());
+        let with = |mss: u16| {
+            let mut options = [&before[..], &[2, 4], &mss.to_be_bytes(), &after].concat();
+            options.resize(options.len().next_multiple_of(4), 1);
+            let fits = options.len() <= 40;
+            fits.then(|| bare_syn(vip).data(&data).tcp(|tcp| tcp.set_options_raw(&options).unwrap()).frame())
+        };
+        prop_assume!(with(0).is_some());
+        let (frame, expected) = (with(mss).unwrap(), with(mss.min(CLAMP)).unwrap());
+        let (outcome, seen) = run(&frame, HEADROOM, FIRST_BUFFER)?;
+        prop_assert!(sent(seen.verdict));
+        prop_assert_eq!(outcome.marks & Outcome::MSS_LOWERED != 0, mss > CLAMP);
+        prop_assert!(seen.frame.ends_with(&expected[L3..]), "{}", diff(&seen.frame, &expected));
     }
 
     /// However a datagram is cut, and in whatever order what follows the first fragment comes.
@@ -179,6 +216,19 @@ proptest! {
     }
 }
 
+/// An option that is no MSS, or one that is too long or short to be it.
+fn an_option() -> impl Strategy<Value = Vec<u8>> {
+    prop::sample::select(vec![
+        vec![1],
+        vec![4, 2],
+        vec![3, 3, 7],
+        vec![8, 10, 2, 4, 5, 0xb4, 2, 4, 5, 0xb4],
+        vec![2, 3, 4],
+        vec![2, 6, 5, 0xb4, 2, 4],
+        vec![254, 4, 2, 4],
+    ])
+}
+
 /// A packet of any flow to a service with several backends, or several services on its address, or a tunnel.
 fn packets() -> impl Strategy<Value = Packet> {
     let vip = prop::sample::select(vec![
@@ -265,7 +315,7 @@ fn truncated_frames() {
 /// A first buffer that ends anywhere in a frame makes no difference but that a packet may be refused.
 #[test]
 fn short_first_buffers() {
-    for case in CASES.iter().filter(|case| case.frame.len() <= 400 && case.first_buffer.is_none()) {
+    for case in CASES.iter().filter(|case| case.frame.len() <= 400 && !case.is_shaped()) {
         for linear in 0..case.frame.len() {
             let (_, seen) = run(&case.frame, HEADROOM, linear).unwrap_or_else(|fault| {
                 panic!("{}, first buffer of {linear}: {fault}", case.title());
@@ -304,7 +354,7 @@ fn tunnels_are_stripped_to_what_went_in() {
         let (_, seen) = HOST.run(case);
         let mut frame = Frame::new(&seen.frame, 0, FIRST_BUFFER);
         assert_eq!(decapsulate(&mut frame, &Everything), Stripping::Stripped, "{}", case.title());
-        let expected = [&seen.frame[..12], &case.frame[12..]].concat();
+        let expected = [&seen.frame[..12], &case.sent_on()[12..]].concat();
         assert!(frame.bytes() == expected, "{}:\n{}", case.title(), diff(&frame.bytes(), &expected));
     }
 }

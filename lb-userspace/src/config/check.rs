@@ -13,8 +13,8 @@ use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
 use super::{
-    Announce, Backend, BadFlags, Config, DEFAULT_SLOTS, Forward, Hash, HashKey, SLOTS_PER_BACKEND, Service, Syn,
-    TunnelSource, Vip, Word,
+    Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS,
+    SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
@@ -28,6 +28,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let announce = faults.word("announce", root.announce.as_ref(), Announce::Arp);
     let macs = macs(&mut faults, root.macs.as_ref());
     let bad_flags = faults.word("bad_flags", root.bad_flags.as_ref(), BadFlags::Drop);
+    let icmp_rate = icmp_rate(&mut faults, root.icmp_rate.as_ref());
     let tunnel_source = tunnel_source(&mut faults, root.tunnel_source.as_ref());
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let drafts = services(&mut faults, root.service, &default_slots);
@@ -49,6 +50,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         announce,
         macs: sorted(&macs),
         bad_flags,
+        icmp_rate,
         tunnel_source,
         arena,
         files: Vec::new(),
@@ -208,6 +210,20 @@ fn tunnel_source(faults: &mut Faults, list: Option<&Strings>) -> TunnelSource {
     source
 }
 
+fn icmp_rate(faults: &mut Faults, number: Option<&Spanned<Number>>) -> u32 {
+    let Some(number) = number else { return DEFAULT_ICMP_RATE };
+    let (span, value) = (number.span(), number.get_ref().0);
+    u32::try_from(value).unwrap_or_else(|_| {
+        let (reason, help) = if value < 0 {
+            ("too small", "write 0 to send none".to_owned())
+        } else {
+            ("too large", format!("write {}, which is no limit", u32::MAX))
+        };
+        faults.add(span.clone(), format!("icmp_rate {}: {reason}", faults.source.slice(&span)), help);
+        DEFAULT_ICMP_RATE
+    })
+}
+
 /// A ring's size and where it is written, if it is.
 #[derive(Clone)]
 struct Slots {
@@ -231,6 +247,21 @@ fn slots(faults: &mut Faults, number: Option<&Spanned<Number>>, default: Slots) 
     default
 }
 
+fn mss(faults: &mut Faults, number: Option<&Spanned<Number>>) -> Option<u16> {
+    let number = number?;
+    let (span, value) = (number.span(), number.get_ref().0);
+    let fits = u16::try_from(value).ok().filter(|mss| (MIN_MSS..=MAX_MSS).contains(mss));
+    if fits.is_none() {
+        let (reason, help) = if value < MIN_MSS.into() {
+            ("too small", format!("write {MIN_MSS}, the least, or leave `mss` out"))
+        } else {
+            ("too large", format!("write {MAX_MSS}, the most, or leave `mss` out"))
+        };
+        faults.add(span.clone(), format!("mss {}: {reason}", faults.source.slice(&span)), help);
+    }
+    fits
+}
+
 /// A service under examination: every part that is valid, with its place.
 struct Draft {
     name: Spanned<String>,
@@ -241,14 +272,15 @@ struct Draft {
     hash: Hash,
     syn: Syn,
     slots: Slots,
+    mss: Option<u16>,
 }
 
 impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
-        let Draft { name, forward, hash, syn, slots, .. } = self;
+        let Draft { name, forward, hash, syn, slots, mss, .. } = self;
         let removed = Vec::new();
-        Service { name: name.into_inner(), vips, backends, removed, forward, hash, syn, slots: slots.value }
+        Service { name: name.into_inner(), vips, backends, removed, forward, hash, syn, slots: slots.value, mss }
     }
 
     /// How many backends take traffic.
@@ -283,6 +315,7 @@ fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default
         hash: faults.word("hash", raw.hash.as_ref(), Hash::Flow),
         syn: faults.word("syn", raw.syn.as_ref(), Syn::Count),
         slots: slots(faults, raw.slots.as_ref(), default_slots.clone()),
+        mss: mss(faults, raw.mss.as_ref()),
         name,
     }
 }

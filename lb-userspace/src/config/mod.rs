@@ -35,6 +35,12 @@ use host::Spans;
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Slots of a ring unless the file says otherwise.
 pub const DEFAULT_SLOTS: u32 = 65_536;
+/// The smallest `mss`: what every host takes without having said so (RFC 9293).
+pub const MIN_MSS: u16 = 536;
+/// The largest: what a jumbo frame holds.
+pub const MAX_MSS: u16 = 9000;
+/// ICMP errors that each CPU may send in a second unless the file says otherwise.
+pub const DEFAULT_ICMP_RATE: u32 = 1000;
 /// Slots that a live backend should have at least: with fewer, the fullest gets over 1.13 times its share.
 pub const SLOTS_PER_BACKEND: u32 = 512;
 
@@ -175,6 +181,8 @@ pub struct Config {
     pub macs: Vec<[u8; 6]>,
     /// What happens to TCP flags that no stack sends.
     pub bad_flags: BadFlags,
+    /// ICMP errors that each CPU may send in a second; `u32::MAX` is as many as there are.
+    pub icmp_rate: u32,
     /// Where the sources of outer headers come from.
     pub tunnel_source: TunnelSource,
     /// Slots that the arena of all rings has, where the file says it: even, at least twice those of all rings.
@@ -216,17 +224,23 @@ impl Config {
     /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
     /// changes every fingerprint.
     fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
-        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, arena, services, .. } = self;
+        let Config {
+            interfaces, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, arena, services, ..
+        } = self;
         writeln!(to, "weir 1\ninterface {}\nhash_key {:02x?}", interfaces.join(" "), hash_key.bytes)?;
         writeln!(to, "announce {announce}\nmacs {macs:02x?}\nbad_flags {bad_flags}")?;
+        if *icmp_rate != DEFAULT_ICMP_RATE {
+            writeln!(to, "icmp_rate {icmp_rate}")?;
+        }
         for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
             writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
         }
         if let Some(arena) = arena {
             writeln!(to, "arena {arena}")?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots, .. } in services.values() {
+        for Service { name, vips, backends, forward, hash, syn, slots, mss, .. } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
+            mss.map_or(Ok(()), |mss| writeln!(to, "mss {mss}"))?;
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
             for Backend { address, weight, part, .. } in backends {
                 writeln!(to, "backend {address}*{weight}")?;
@@ -435,6 +449,8 @@ pub struct Service {
     pub syn: Syn,
     /// The ring's size, a power of two.
     pub slots: u32,
+    /// The largest MSS that a SYN may offer, [`MIN_MSS`] to [`MAX_MSS`]; without one, it is left alone.
+    pub mss: Option<u16>,
 }
 
 /// What clients connect to. Displayed and parsed as in the file: `192.0.2.10:80`, `[2001:db8::53]:53/udp`,

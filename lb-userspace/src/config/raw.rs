@@ -25,6 +25,7 @@ pub const TOP_KEYS: &[(&str, &str)] = &[
     ("announce", r#"announce = "arp""#),
     ("macs", r#"macs = ["00:00:5e:00:01:0a"]"#),
     ("bad_flags", r#"bad_flags = "drop""#),
+    ("icmp_rate", "icmp_rate = 1000"),
     ("tunnel_source", r#"tunnel_source = ["10.255.0.0/16", "2001:db8:ffff::/96"]"#),
     ("service", r#"[service.web] with vip = "192.0.2.10:80" and backends = "10.0.0.11""#),
 ];
@@ -37,6 +38,7 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
     ("hash", r#"hash = "flow""#),
     ("syn", r#"syn = "count""#),
     ("slots", "slots = 65536"),
+    ("mss", "mss = 1360"),
 ];
 
 /// What serde is told to expect where a [`Service`] stands.
@@ -53,6 +55,7 @@ pub struct Root {
     pub announce: Option<Spanned<String>>,
     pub macs: Option<Strings>,
     pub bad_flags: Option<Spanned<String>>,
+    pub icmp_rate: Option<Spanned<Number>>,
     pub tunnel_source: Option<Strings>,
     pub service: Option<Services>,
 }
@@ -60,7 +63,8 @@ pub struct Root {
 impl Root {
     /// The same, with every place so much further on: behind the files before it.
     pub fn moved(self, by: usize) -> Root {
-        let Root { interface, slots, arena, hash_key, announce, macs, bad_flags, tunnel_source, service } = self;
+        let Root { interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service } =
+            self;
         Root {
             interface: interface.map(|list| list.moved(by)),
             slots: moved(slots, by),
@@ -69,6 +73,7 @@ impl Root {
             announce: moved(announce, by),
             macs: macs.map(|list| list.moved(by)),
             bad_flags: moved(bad_flags, by),
+            icmp_rate: moved(icmp_rate, by),
             tunnel_source: tunnel_source.map(|list| list.moved(by)),
             service: service.map(|services| services.moved(by)),
         }
@@ -98,6 +103,7 @@ impl Root {
             announce: one("announce", self.announce, other.announce, Spanned::span, twice),
             macs: one("macs", self.macs, other.macs, list, twice),
             bad_flags: one("bad_flags", self.bad_flags, other.bad_flags, Spanned::span, twice),
+            icmp_rate: one("icmp_rate", self.icmp_rate, other.icmp_rate, Spanned::span, twice),
             tunnel_source: one("tunnel_source", self.tunnel_source, other.tunnel_source, list, twice),
             service: match (self.service, other.service) {
                 (Some(here), Some(there)) => Some(here.join(there, twice)),
@@ -126,6 +132,7 @@ pub struct Service {
     pub hash: Option<Spanned<String>>,
     pub syn: Option<Spanned<String>>,
     pub slots: Option<Spanned<Number>>,
+    pub mss: Option<Spanned<Number>>,
 }
 
 /// A string or a list of strings. Not an untagged enum: those forget places and blur errors.
@@ -225,7 +232,7 @@ pub struct Services(pub Vec<(Spanned<String>, Service)>);
 impl Services {
     fn moved(self, by: usize) -> Services {
         let moved = |(name, service): (Spanned<String>, Service)| {
-            let Service { vip, backends, forward, hash, syn, slots } = service;
+            let Service { vip, backends, forward, hash, syn, slots, mss } = service;
             let service = Service {
                 vip: vip.map(|list| list.moved(by)),
                 backends: backends.map(|list| list.moved(by)),
@@ -233,6 +240,7 @@ impl Services {
                 hash: moved(hash, by),
                 syn: moved(syn, by),
                 slots: moved(slots, by),
+                mss: moved(mss, by),
             };
             (move_one(name, by), service)
         };

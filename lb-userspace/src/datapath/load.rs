@@ -154,7 +154,7 @@ impl Loaded {
 const ANY: &str = "weir_any";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 6] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "AYA_LOGS"];
+const SHARED: [&str; 7] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
 
 fn load_object(pins: &Pins, tables: &Tables, number: u32, interface: &str) -> Result<Ebpf> {
     let cpus = nr_cpus().map_err(|(what, error)| anyhow!("cannot count the CPUs: {what}: {error}"))? as u32;

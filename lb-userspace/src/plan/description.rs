@@ -60,6 +60,8 @@ pub struct DescribedService {
     pub syn: String,
     /// Size of the ring.
     pub slots: u32,
+    /// The largest MSS that a SYN may offer, if it is bounded.
+    pub mss: Option<u16>,
     /// Where in RINGS its ring begins, in slots.
     pub ring: u32,
     /// Its VIP entries.
@@ -154,6 +156,7 @@ struct StoredService {
     hash: String,
     syn: String,
     slots: u32,
+    mss: Option<u16>,
     ring: u32,
     vips: Vec<DescribedVip>,
     /// Which of the sets.
@@ -169,12 +172,12 @@ impl From<Description> for Stored {
         let mut sets = Vec::new();
         let mut known = HashMap::new();
         let mut store = |service: DescribedService| {
-            let DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed } = service;
+            let DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed } = service;
             let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
                 sets.push(backends);
                 sets.len() - 1
             });
-            StoredService { name, forward, hash, syn, slots, ring, vips, set, removed }
+            StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed }
         };
         let services = services.into_iter().map(&mut store).collect();
         Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services }
@@ -188,9 +191,9 @@ impl TryFrom<Stored> for Description {
         let Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services } =
             stored;
         let restore = |service: StoredService| {
-            let StoredService { name, forward, hash, syn, slots, ring, vips, set, removed } = service;
+            let StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed } = service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
-            Ok(DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed })
+            Ok(DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
         Ok(Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services })

@@ -212,6 +212,8 @@ impl Comparison<'_> {
         setting("forward", &old.forward, &new.forward);
         setting("hash", &old.hash, &new.hash);
         setting("syn", &old.syn, &new.syn);
+        let mss = |mss: Option<u16>| mss.map_or("unbounded".to_owned(), |mss| mss.to_string());
+        setting("mss", &mss(old.mss), &mss(new.mss));
         setting("slots", &old.slots, &new.slots);
         let had: BTreeSet<&str> = old.vips.iter().map(|vip| vip.vip.as_str()).collect();
         let has: BTreeSet<&str> = new.vips.iter().map(|vip| vip.vip.as_str()).collect();
@@ -375,6 +377,7 @@ fn settings(running: &Running, wanted: &Tables) -> Vec<SettingChange> {
     setting("macs", list(&old.macs), list(&new.macs));
     let bad_flags = |settings: &Settings| if settings.flags & Settings::PASS_BAD_FLAGS != 0 { "pass" } else { "drop" };
     setting("bad_flags", bad_flags(running.settings).to_owned(), bad_flags(&wanted.settings).to_owned());
+    setting("icmp_rate", running.settings.icmp_rate.to_string(), wanted.settings.icmp_rate.to_string());
     setting("tunnel_source", tunnel_source(running.settings), tunnel_source(&wanted.settings));
     if let Some(arena) = wanted.arena {
         setting("arena", running.arena.to_string(), arena.to_string());
