@@ -10,7 +10,7 @@ use crate::{
     family::Family,
     filter::{self, Syn},
     fragment::{self, Fragment},
-    hash, icmp, neighbour,
+    hash, icmp, mss, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
@@ -40,7 +40,7 @@ pub struct Outcome {
     pub slot: u32,
     /// Which entry of the backends' table, or [`NONE`].
     pub backend: u32,
-    /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`NONE`].
+    /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`Syn::NONE`].
     pub syn: u32,
     /// Length of the IP packet as it came.
     pub bytes: u32,
@@ -55,6 +55,8 @@ impl Outcome {
     pub const ICMP_ERROR: u32 = 1 << 0;
     /// A too big, with an MTU that no link may have.
     pub const SMALL_MTU: u32 = 1 << 1;
+    /// A SYN whose MSS was lowered.
+    pub const MSS_LOWERED: u32 = 1 << 2;
 }
 
 /// Decides on a packet and rewrites it where the decision needs that.
@@ -67,7 +69,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
         hash: 0,
         slot: NONE,
         backend: NONE,
-        syn: NONE,
+        syn: Syn::NONE,
         bytes: 0,
         redirect: 0,
         marks: 0,
@@ -313,6 +315,7 @@ impl<'a, T: Tables> Path<'a, T> {
         };
         outcome.vip = service.id as u32;
         self.judge_network(network)?;
+        let has_header = segment.is_some();
         if let Some(segment) = segment {
             self.judge(packet, network, flow.ports, &segment, service, outcome)?;
         }
@@ -325,9 +328,20 @@ impl<'a, T: Tables> Path<'a, T> {
                 flow.ports = 0;
             }
         }
+        // What is counted in the end makes no difference to the way, nor shall it to the verifier.
+        let zero = self.settings.zero;
+        outcome.syn = parse::forget(outcome.syn as usize, zero, Syn::NONE as usize) as u32;
+        outcome.marks = parse::forget(outcome.marks as usize, zero, u32::MAX as usize) as u32;
         outcome.hash = self.hash(network.destination, service, &flow);
         let backend = self.choose(service, outcome)?;
-        Ok(self.send(packet, network, backend, outcome)?)
+        let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;
+        let mss_at = if may_offer { mss::find(packet, network.l4, service.mss, zero) } else { 0 };
+        let (verdict, outer) = self.send(packet, network, backend, outcome)?;
+        if mss_at != 0 {
+            mss::lower(packet, network.l4 + outer, mss_at, service.mss).ok_or(Verdict::Malformed)?;
+            outcome.marks |= Outcome::MSS_LOWERED;
+        }
+        Ok(verdict)
     }
 
     /// What the packet is about: by its own ports, by those that it quotes, or by those of the first of its fragments.
@@ -431,7 +445,7 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
             let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
-            outcome.syn = parse::forget(syn as usize, self.settings.zero, 7) as u32;
+            outcome.syn = syn as u32;
             if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
                 return Err(Verdict::SynFlood);
             }
@@ -474,6 +488,7 @@ impl<'a, T: Tables> Path<'a, T> {
         Ok(backend)
     }
 
+    /// Returns the verdict, and the length of the outer header.
     #[inline(always)]
     fn send<P: Packet, F: Family>(
         &self,
@@ -481,7 +496,7 @@ impl<'a, T: Tables> Path<'a, T> {
         network: &Network<F>,
         backend: &Backend,
         outcome: &mut Outcome,
-    ) -> Result<Verdict, Verdict> {
+    ) -> Result<(Verdict, usize), Verdict> {
         // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
         let next_hop = unsafe { (&raw const backend.next_hop.0).read_volatile() };
         if next_hop & NextHop::LOCAL != 0 {
@@ -497,10 +512,10 @@ impl<'a, T: Tables> Path<'a, T> {
             // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
             &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
         };
-        self.encapsulate(packet, network, backend, outcome.hash)?;
+        let outer = self.encapsulate(packet, network, backend, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;
         outcome.redirect = out.index;
-        Ok(if same { Verdict::Forwarded } else { Verdict::Redirected })
+        Ok((if same { Verdict::Forwarded } else { Verdict::Redirected }, outer))
     }
 
     #[inline(always)]
@@ -510,7 +525,7 @@ impl<'a, T: Tables> Path<'a, T> {
         network: &Network<F>,
         backend: &Backend,
         hash: u32,
-    ) -> Result<(), Verdict> {
+    ) -> Result<usize, Verdict> {
         let outer = if backend.encapsulation == Encapsulation::L2 as u8 {
             0
         } else if backend.encapsulation == Encapsulation::Ip4 as u8 {
@@ -530,7 +545,7 @@ impl<'a, T: Tables> Path<'a, T> {
             source[3] |= hash & settings.tunnel_vary6;
             rewrite::encapsulate6(packet, network.l3, network.inner, hash, source, backend.address.0)?;
         }
-        Ok(())
+        Ok(outer)
     }
 }
 

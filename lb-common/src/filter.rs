@@ -38,6 +38,9 @@ pub enum Syn {
 }
 
 impl Syn {
+    /// Stands for no SYN among the numbers. As a mask it is all of them, see [`VipCounts`].
+    pub const NONE: u32 = 7;
+
     /// The kind of a number, if it is one.
     #[inline(always)]
     pub fn from_number(number: u32) -> Option<Self> {

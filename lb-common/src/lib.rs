@@ -17,6 +17,7 @@ pub mod filter;
 pub mod fragment;
 pub mod hash;
 pub mod icmp;
+pub mod mss;
 pub mod neighbour;
 pub mod packet;
 pub mod parse;

@@ -118,6 +118,7 @@ pub fn count(outcome: &Outcome) -> u64 {
 fn count_marks(vip: &mut VipCounts, marks: u32) {
     vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
     vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
+    vip.mss_lowered += (marks & Outcome::MSS_LOWERED != 0) as u64;
 }
 
 #[inline(always)]

@@ -76,6 +76,8 @@ pub struct DescribedService {
     pub syn: String,
     /// Size of the ring.
     pub slots: u32,
+    /// The largest MSS that a SYN may offer, if it is bounded.
+    pub mss: Option<u16>,
     /// Its VIP entries.
     pub vips: Vec<DescribedVip>,
     /// Its backends.
@@ -265,6 +267,7 @@ fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
         ring_bits: service.slots.ilog2() as u8,
         id,
         flags: hash | syn,
+        mss: service.mss.unwrap_or(0),
         ..Service::default()
     }
 }
@@ -351,6 +354,7 @@ fn describe(service: &config::Service, members: &[Member], first_id: u16) -> Des
         hash: service.hash.to_string(),
         syn: service.syn.to_string(),
         slots: service.slots,
+        mss: service.mss,
         vips: service.vips.iter().zip(first_id..).map(|(vip, id)| DescribedVip { vip: vip.to_string(), id }).collect(),
         backends: backends
             .map(|(backend, member)| DescribedBackend {

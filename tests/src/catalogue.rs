@@ -105,7 +105,6 @@ pub const OF_INTERFACES: &[(&str, &str, &str)] = &[
 /// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("66", "the ICMP answer: the packet is dropped as too_big, as with DF clear"),
-    ("68b", "the key mss and the rewriting of the option"),
     ("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops"),
 ];
 

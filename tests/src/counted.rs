@@ -27,6 +27,7 @@ pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
     for counts in counted.vips.values_mut() {
         counts.icmp_errors = case.marks.icmp_error.into();
         counts.small_mtu = case.marks.small_mtu.into();
+        counts.mss_lowered = case.marks.mss_lowered.into();
     }
     counted
 }

@@ -58,7 +58,7 @@ fn output(case: &Case, seen: &Seen) -> Vec<u8> {
     match &case.output {
         Output::Untouched => case.frame.clone(),
         Output::Frame(frame) => frame.clone(),
-        Output::Rewritten => with_macs(&case.frame, to()),
+        Output::Rewritten => with_macs(case.sent_on(), to()),
         Output::Tunnelled => with_macs(&in_tunnel(case, to(), seen.hash), to()),
     }
 }
@@ -70,7 +70,8 @@ fn with_macs(frame: &[u8], backend: IpAddr) -> Vec<u8> {
 }
 
 fn in_tunnel(case: &Case, backend: IpAddr, hash: u32) -> Vec<u8> {
-    let (l3, inner) = ip_packet(&case.frame);
+    let frame = case.sent_on();
+    let (l3, inner) = ip_packet(frame);
     let is_v4 = inner[0] >> 4 == 4;
     let first_words = u32::from_be_bytes([inner[0], inner[1], inner[2], inner[3]]);
     let (class, label) = if is_v4 { (inner[1], 0) } else { ((first_words >> 20) as u8, first_words & 0xf_ffff) };
@@ -105,7 +106,7 @@ fn in_tunnel(case: &Case, backend: IpAddr, hash: u32) -> Vec<u8> {
             (0x86dd, ip.to_bytes().to_vec())
         }
     };
-    [&case.frame[..l3 - 2], &kind.to_be_bytes(), &outer, &case.frame[l3..]].concat()
+    [&frame[..l3 - 2], &kind.to_be_bytes(), &outer, &frame[l3..]].concat()
 }
 
 /// Where the IP packet of a good frame begins, and the packet itself without padding.

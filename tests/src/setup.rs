@@ -110,6 +110,22 @@ pub const JUMBO_V6: &str = "[2001:db8::90]:80";
 pub const JUMBO_TUNNEL: &str = "192.0.2.91:80";
 /// The same, behind an IPv6 tunnel.
 pub const JUMBO_TUNNEL6: &str = "192.0.2.92:80";
+/// SYNs may offer an MSS of 1,360 at most.
+pub const CLAMPED: &str = "192.0.2.80:80";
+/// The same, IPv6.
+pub const CLAMPED_V6: &str = "[2001:db8::80]:80";
+/// The same, behind a tunnel.
+pub const CLAMPED_TUNNEL4: &str = "192.0.2.81:80";
+/// The same, IPv6.
+pub const CLAMPED_TUNNEL4_V6: &str = "[2001:db8::81]:80";
+/// The same, behind an IPv6 tunnel.
+pub const CLAMPED_TUNNEL6: &str = "192.0.2.82:80";
+/// The same; the backend is this host.
+pub const CLAMPED_LOCAL: &str = "192.0.2.83:80";
+/// The same; the backend lies on the second interface.
+pub const CLAMPED_BESIDE: &str = "192.0.2.84:80";
+/// The MSS of all these.
+pub const CLAMP: u16 = 1360;
 /// The next hop's MAC is one of ours.
 pub const LOOPING: &str = "192.0.2.93:80";
 
@@ -211,6 +227,33 @@ forward = "ipip"
 vip = "192.0.2.92:80"
 backends = ["2001:db8:1::92"]
 forward = "ipip"
+
+[service.clamped]
+vip = ["192.0.2.80:80", "[2001:db8::80]:80"]
+backends = ["10.0.0.80"]
+mss = 1360
+
+[service.clamped-tunnel4]
+vip = ["192.0.2.81:80", "[2001:db8::81]:80"]
+backends = ["10.0.0.81"]
+forward = "ipip"
+mss = 1360
+
+[service.clamped-tunnel6]
+vip = "192.0.2.82:80"
+backends = ["2001:db8:1::82"]
+forward = "ipip"
+mss = 1360
+
+[service.clamped-local]
+vip = "192.0.2.83:80"
+backends = ["10.0.0.71"]
+mss = 1360
+
+[service.clamped-beside]
+vip = "192.0.2.84:80"
+backends = ["10.0.1.84"]
+mss = 1360
 
 [service.looping]
 vip = "192.0.2.93:80"

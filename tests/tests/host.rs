@@ -50,8 +50,11 @@ fn run_case(host: &Host, flows: &mut Flows, case: &Case) -> Result<(), String> {
 /// What is counted besides of a packet that is sent on.
 fn marks(outcome: &Outcome) -> Option<Marks> {
     let marked = |mark| outcome.marks & mark != 0;
-    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected)
-        .then(|| Marks { icmp_error: marked(Outcome::ICMP_ERROR), small_mtu: marked(Outcome::SMALL_MTU) })
+    matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected).then(|| Marks {
+        icmp_error: marked(Outcome::ICMP_ERROR),
+        small_mtu: marked(Outcome::SMALL_MTU),
+        mss_lowered: marked(Outcome::MSS_LOWERED),
+    })
 }
 
 #[test]
@@ -87,6 +90,11 @@ fn udp() {
 #[test]
 fn fragments() {
     run("Fragments");
+}
+
+#[test]
+fn mss() {
+    run("MSS");
 }
 
 #[test]

@@ -142,6 +142,11 @@ fn fragments() {
 }
 
 #[test]
+fn mss() {
+    run("MSS");
+}
+
+#[test]
 fn icmp() {
     run("ICMP and ICMPv6");
 }

@@ -11,13 +11,20 @@ use proptest::{collection::vec, prelude::*};
 use tests::{
     cases::Output,
     expect::{Seen, diff, ip_packet},
-    frames::{L3, L4, L4_V6, Packet, echo, sum},
+    frames::{L3, L4, L4_V6, Packet, bare_syn, echo, error, sum, tcp, udp},
     host::{FIRST_BUFFER, Frame, HEADROOM, Host},
     mutate::{CASES, asked_for, damaged, random, vip_addresses},
-    setup::{Family, STANDARD, WEB, WEB_V6},
+    setup::{
+        CLAMP, CLAMPED, CLAMPED_TUNNEL4, CLAMPED_TUNNEL4_V6, CLAMPED_TUNNEL6, CLAMPED_V6, DNS, DNS_OTHER, DNS_V6,
+        Family, SOURCE, SOURCE_V6, SPLIT, SPLIT_OTHER, SPLIT_V6, SPREAD, SPREAD_V6, STANDARD, TUNNEL4, TUNNEL4_UDP,
+        TUNNEL6_V6, WEB, WEB_V6,
+    },
 };
 
 static HOST: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
+/// Two of their own, so that nobody else leaves fragments behind in them.
+static SAME: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
+static FRAGMENTED: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
 static VIPS: LazyLock<BTreeSet<IpAddr>> = LazyLock::new(|| vip_addresses(&HOST.world));
 
 fn sent(verdict: Verdict) -> bool {
@@ -34,13 +41,13 @@ fn run(frame: &[u8], headroom: usize, linear: usize) -> Result<(Outcome, Seen), 
         prop_assert_eq!(seen.verdict.action(), Action::Pass, "{} of no VIP's frame", seen.verdict.label());
     }
     if sent(seen.verdict) {
-        check_sent(frame, &seen)?;
+        check_sent(frame, &seen, outcome.marks & Outcome::MSS_LOWERED != 0)?;
     }
     Ok((outcome, seen))
 }
 
-/// What is sent on is what came, and no longer than its frame.
-fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
+/// What is sent on is what came but for a lower MSS, and no longer than its frame.
+fn check_sent(frame: &[u8], seen: &Seen, lowered: bool) -> Result<(), TestCaseError> {
     let tunnel = seen.backend.expect("it was sent to one").1;
     let (l3, packet) = ip_packet(frame);
     let outer = match tunnel {
@@ -49,6 +56,11 @@ fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
         Some(Family::V6) => 40,
     };
     prop_assert_eq!(seen.frame.len(), frame.len() + outer);
+    let (way, left) = seen.frame.split_at(l3 + outer);
+    if lowered {
+        differs_in_the_mss(&frame[l3..], left)?;
+    }
+    let seen = &Seen { frame: [way, if lowered { &frame[l3..] } else { left }].concat(), ..seen.clone() };
     prop_assert_eq!(&seen.frame[l3 + outer..], &frame[l3..], "what is inside changed");
     match tunnel {
         None => prop_assert_eq!(&seen.frame[12..], &frame[12..], "more than the MACs changed"),
@@ -60,6 +72,15 @@ fn check_sent(frame: &[u8], seen: &Seen) -> Result<(), TestCaseError> {
             prop_assert_eq!(&tunnelled[outer..], packet);
         }
     }
+    Ok(())
+}
+
+/// In an MSS and a checksum, that is, which is as right or wrong as it was.
+fn differs_in_the_mss(came: &[u8], left: &[u8]) -> Result<(), TestCaseError> {
+    let differ: Vec<_> = (0..came.len()).filter(|at| came[*at] != left[*at]).collect();
+    prop_assert!(differ.len() <= 4, "bytes {differ:?} differ");
+    // A word of the packet is one of the segment: all headers before it are even.
+    prop_assert_eq!(sum(&[left]) % 0xffff, sum(&[came]) % 0xffff);
     Ok(())
 }
 
@@ -83,7 +104,81 @@ proptest! {
 
     #[test]
     fn the_same_frame_meets_the_same_end(frame in damaged()) {
-        prop_assert_eq!(run(&frame, HEADROOM, FIRST_BUFFER)?, run(&frame, HEADROOM, FIRST_BUFFER)?);
+        prop_assert_eq!(SAME.run_frame(&frame), SAME.run_frame(&frame));
+    }
+
+    /// Wherever the option lies, and whatever lies around it.
+    #[test]
+    fn an_mss_is_lowered_wherever_it_lies(
+        vip in prop::sample::select(vec![CLAMPED, CLAMPED_V6, CLAMPED_TUNNEL4, CLAMPED_TUNNEL4_V6, CLAMPED_TUNNEL6]),
+        before in vec(an_option(), 0..5), mss in prop_oneof![any::<u16>(), 1355..1365u16], after in vec(an_option(), 0..4),
+        data in vec(any::<u8>(), 0..50),
+    ) {
+        let [before, after] = [before, after].map(|options| options.concat());
+        let with = |mss: u16| {
+            let mut options = [&before[..], &[2, 4], &mss.to_be_bytes(), &after].concat();
+            options.resize(options.len().next_multiple_of(4), 1);
+            let fits = options.len() <= 40;
+            fits.then(|| bare_syn(vip).data(&data).tcp(|tcp| tcp.set_options_raw(&options).unwrap()).frame())
+        };
+        prop_assume!(with(0).is_some());
+        let (frame, expected) = (with(mss).unwrap(), with(mss.min(CLAMP)).unwrap());
+        let (outcome, seen) = run(&frame, HEADROOM, FIRST_BUFFER)?;
+        prop_assert!(sent(seen.verdict));
+        prop_assert_eq!(outcome.marks & Outcome::MSS_LOWERED != 0, mss > CLAMP);
+        prop_assert!(seen.frame.ends_with(&expected[L3..]), "{}", diff(&seen.frame, &expected));
+    }
+
+    /// However a datagram is cut, and in whatever order what follows the first fragment comes.
+    #[test]
+    fn fragments_of_a_datagram_reach_one_backend(
+        packet in packets(), id in any::<u32>(), cuts in vec(1..100usize, 1..6), order in any::<u64>(),
+    ) {
+        let packet = packet.id(id);
+        let length = packet.packet().len() - if packet.vip().starts_with('[') { 40 } else { 20 };
+        // The first has the headers.
+        let cuts: BTreeSet<_> = cuts.into_iter().map(|cut| 56 + 8 * cut).filter(|cut| *cut < length).collect();
+        let ends: Vec<_> = [0].into_iter().chain(cuts).chain([length]).collect();
+        let mut fragments: Vec<_> = ends.windows(2).map(|ends| packet.fragment(ends[0], ends[1]).frame()).collect();
+        let later = fragments.len() - 1;
+        fragments[1..].rotate_left(order as usize % later.max(1));
+
+        let reached = |frame: &[u8]| {
+            let (_, seen) = FRAGMENTED.run_frame(frame);
+            prop_assert!(sent(seen.verdict), "{}", seen.verdict.label());
+            Ok(seen.backend)
+        };
+        let backend = reached(&fragments[0])?;
+        for fragment in &fragments[1..] {
+            prop_assert_eq!(reached(fragment)?, backend);
+        }
+        if packet.is_tcp() {
+            prop_assert_eq!(reached(&packet.frame())?, backend, "its connection's");
+        }
+    }
+
+    /// Whatever is quoted beyond what tells the flow, and whoever says so.
+    #[test]
+    fn icmp_errors_reach_the_backend_of_their_flow(
+        packet in packets(), kind in 0..4usize, code in any::<u8>(), word in any::<[u8; 4]>(),
+        bytes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), length in any::<prop::sample::Index>(),
+    ) {
+        let is_v6 = packet.vip().starts_with('[');
+        let kind = if is_v6 { [1, 2, 3, 4][kind] } else { [3, 11, 12, 3][kind] };
+        let l4 = if is_v6 { 40 } else { 20 };
+        let mut quoted = packet.clone().reversed().packet();
+        // What does not tell the flow: class, lengths, numbers, TTL and checksums, and all behind the ports.
+        let free: Vec<_> = if is_v6 { vec![1, 2, 3, 4, 5, 7] } else { vec![1, 2, 3, 4, 5, 8, 10, 11] };
+        let free: Vec<_> = free.into_iter().chain(l4 + 4..quoted.len()).collect();
+        bytes.iter().for_each(|(at, byte)| quoted[*at.get(&free)] = *byte);
+        quoted.truncate(l4 + 4 + length.index(quoted.len() - l4 - 3));
+        quoted.truncate(1200);
+
+        let (_, of_flow) = run(&packet.frame(), HEADROOM, FIRST_BUFFER)?;
+        let (outcome, of_error) = run(&error(packet.vip(), [kind, code], word, &quoted).frame(), HEADROOM, FIRST_BUFFER)?;
+        prop_assert!(sent(of_error.verdict), "{}", of_error.verdict.label());
+        prop_assert_eq!((of_error.vip, of_error.backend, of_error.hash), (of_flow.vip, of_flow.backend, of_flow.hash));
+        prop_assert!(outcome.marks & Outcome::ICMP_ERROR != 0);
     }
 
     /// Rule 0: any frame whose destination is made no VIP's.
@@ -119,6 +214,47 @@ proptest! {
             }
         }
     }
+}
+
+/// An option that is no MSS, or one that is too long or short to be it.
+fn an_option() -> impl Strategy<Value = Vec<u8>> {
+    prop::sample::select(vec![
+        vec![1],
+        vec![4, 2],
+        vec![3, 3, 7],
+        vec![8, 10, 2, 4, 5, 0xb4, 2, 4, 5, 0xb4],
+        vec![2, 3, 4],
+        vec![2, 6, 5, 0xb4, 2, 4],
+        vec![254, 4, 2, 4],
+    ])
+}
+
+/// A packet of any flow to a service with several backends, or several services on its address, or a tunnel.
+fn packets() -> impl Strategy<Value = Packet> {
+    let vip = prop::sample::select(vec![
+        SPREAD,
+        SPREAD_V6,
+        SOURCE,
+        SOURCE_V6,
+        DNS,
+        DNS_OTHER,
+        DNS_V6,
+        SPLIT,
+        SPLIT_OTHER,
+        SPLIT_V6,
+        TUNNEL4,
+        TUNNEL4_UDP,
+        TUNNEL6_V6,
+    ]);
+    (vip, any::<[u8; 3]>(), 1..=u16::MAX, vec(any::<u8>(), 0..1000)).prop_map(|(vip, [a, b, c], port, data)| {
+        let packet = if vip.ends_with("/udp") { udp(vip) } else { tcp(vip) };
+        let client = if vip.starts_with('[') {
+            format!("[2001:db8:c:{a:x}::{b:x}:{c:x}]:{port}")
+        } else {
+            format!("198.{a}.{b}.{c}:{port}")
+        };
+        packet.from(&client).data(&data)
+    })
 }
 
 /// The words that the checksum of an echo message covers, summed: the message, and for ICMPv6 the addresses and their like.
@@ -179,7 +315,7 @@ fn truncated_frames() {
 /// A first buffer that ends anywhere in a frame makes no difference but that a packet may be refused.
 #[test]
 fn short_first_buffers() {
-    for case in CASES.iter().filter(|case| case.frame.len() <= 400 && case.first_buffer.is_none()) {
+    for case in CASES.iter().filter(|case| case.frame.len() <= 400 && !case.is_shaped()) {
         for linear in 0..case.frame.len() {
             let (_, seen) = run(&case.frame, HEADROOM, linear).unwrap_or_else(|fault| {
                 panic!("{}, first buffer of {linear}: {fault}", case.title());
@@ -218,7 +354,7 @@ fn tunnels_are_stripped_to_what_went_in() {
         let (_, seen) = HOST.run(case);
         let mut frame = Frame::new(&seen.frame, 0, FIRST_BUFFER);
         assert_eq!(decapsulate(&mut frame, &Everything), Stripping::Stripped, "{}", case.title());
-        let expected = [&seen.frame[..12], &case.frame[12..]].concat();
+        let expected = [&seen.frame[..12], &case.sent_on()[12..]].concat();
         assert!(frame.bytes() == expected, "{}:\n{}", case.title(), diff(&frame.bytes(), &expected));
     }
 }

@@ -76,6 +76,22 @@ macro_rules! header {
 pub(crate) use header;
 
 header! {
+    /// Two bytes of any header.
+    Word, 2 {
+        /// As they stand there.
+        bytes: [u8; 2],
+    }
+}
+
+header! {
+    /// Four bytes of any header.
+    Words, 4 {
+        /// As loaded.
+        words: u32,
+    }
+}
+
+header! {
     /// What TCP and UDP begin with, and all of them that an ICMP error must quote.
     Ports, 4 {
         /// Source port in the lower half, destination port in the upper, as loaded.

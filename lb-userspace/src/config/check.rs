@@ -13,8 +13,8 @@ use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
 use super::{
-    Announce, Backend, BadFlags, Config, DEFAULT_SLOTS, Forward, Hash, HashKey, SLOTS_PER_BACKEND, Service, Syn,
-    TunnelSource, Vip, Word,
+    Announce, Backend, BadFlags, Config, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS, SLOTS_PER_BACKEND,
+    Service, Syn, TunnelSource, Vip, Word,
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
@@ -222,6 +222,21 @@ fn slots(faults: &mut Faults, number: Option<&Spanned<Number>>, default: Slots) 
     default
 }
 
+fn mss(faults: &mut Faults, number: Option<&Spanned<Number>>) -> Option<u16> {
+    let number = number?;
+    let (span, value) = (number.span(), number.get_ref().0);
+    let fits = u16::try_from(value).ok().filter(|mss| (MIN_MSS..=MAX_MSS).contains(mss));
+    if fits.is_none() {
+        let (reason, help) = if value < MIN_MSS.into() {
+            ("too small", format!("write {MIN_MSS}, the least, or leave `mss` out"))
+        } else {
+            ("too large", format!("write {MAX_MSS}, the most, or leave `mss` out"))
+        };
+        faults.add(span.clone(), format!("mss {}: {reason}", faults.source.slice(&span)), help);
+    }
+    fits
+}
+
 /// A service under examination: every part that is valid, with its place.
 struct Draft {
     name: Spanned<String>,
@@ -232,13 +247,14 @@ struct Draft {
     hash: Hash,
     syn: Syn,
     slots: Slots,
+    mss: Option<u16>,
 }
 
 impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
-        let Draft { name, forward, hash, syn, slots, .. } = self;
-        Service { name: name.into_inner(), vips, backends, forward, hash, syn, slots: slots.value }
+        let Draft { name, forward, hash, syn, slots, mss, .. } = self;
+        Service { name: name.into_inner(), vips, backends, forward, hash, syn, slots: slots.value, mss }
     }
 
     /// How many backends take traffic.
@@ -273,6 +289,7 @@ fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default
         hash: faults.word("hash", raw.hash.as_ref(), Hash::Flow),
         syn: faults.word("syn", raw.syn.as_ref(), Syn::Count),
         slots: slots(faults, raw.slots.as_ref(), default_slots.clone()),
+        mss: mss(faults, raw.mss.as_ref()),
         name,
     }
 }

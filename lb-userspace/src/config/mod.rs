@@ -32,6 +32,10 @@ use host::Spans;
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Slots of a ring unless the file says otherwise.
 pub const DEFAULT_SLOTS: u32 = 65_536;
+/// The smallest `mss`: what every host takes without having said so (RFC 9293).
+pub const MIN_MSS: u16 = 536;
+/// The largest: what a jumbo frame holds.
+pub const MAX_MSS: u16 = 9000;
 /// Slots that a live backend should have at least: with fewer, the fullest gets over 1.13 times its share.
 pub const SLOTS_PER_BACKEND: u32 = 512;
 
@@ -122,8 +126,9 @@ impl Config {
         for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
             writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots } in services.values() {
+        for Service { name, vips, backends, forward, hash, syn, slots, mss } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
+            mss.map_or(Ok(()), |mss| writeln!(to, "mss {mss}"))?;
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
             backends.iter().try_for_each(|backend| writeln!(to, "backend {}*{}", backend.address, backend.weight))?;
         }
@@ -325,6 +330,8 @@ pub struct Service {
     pub syn: Syn,
     /// The ring's size, a power of two.
     pub slots: u32,
+    /// The largest MSS that a SYN may offer, [`MIN_MSS`] to [`MAX_MSS`]; without one, it is left alone.
+    pub mss: Option<u16>,
 }
 
 /// What clients connect to. Displayed and parsed as in the file: `192.0.2.10:80`, `[2001:db8::53]:53/udp`,

@@ -35,6 +35,7 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
     ("hash", r#"hash = "flow""#),
     ("syn", r#"syn = "count""#),
     ("slots", "slots = 65536"),
+    ("mss", "mss = 1360"),
 ];
 
 /// What serde is told to expect where a [`Service`] stands.
@@ -64,6 +65,7 @@ pub struct Service {
     pub hash: Option<Spanned<String>>,
     pub syn: Option<Spanned<String>>,
     pub slots: Option<Spanned<Number>>,
+    pub mss: Option<Spanned<Number>>,
 }
 
 /// A string or a list of strings. Not an untagged enum: those forget places and blur errors.

@@ -8,6 +8,7 @@ mod fragments;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod mss;
 mod neighbour;
 mod tcp;
 mod tunnel;
@@ -42,6 +43,8 @@ pub struct Case {
     pub host_only: Option<&'static str>,
     /// What it gets.
     pub verdict: Verdict,
+    /// The packet that is sent on, if it is another than came.
+    pub changed: Option<Vec<u8>>,
     /// What leaves.
     pub output: Output,
     /// The VIP entry that counts it, as the configuration writes it.
@@ -63,6 +66,8 @@ pub struct Marks {
     pub icmp_error: bool,
     /// It names an MTU that no link may have.
     pub small_mtu: bool,
+    /// Its MSS was lowered.
+    pub mss_lowered: bool,
 }
 
 /// What leaves.
@@ -87,6 +92,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("IPv6", ipv6::cases()),
         ("Fragments", fragments::cases()),
         ("TCP", tcp::cases()),
+        ("MSS", mss::cases()),
         ("UDP", udp::cases()),
         ("ICMP and ICMPv6", icmp::cases()),
         ("Backends, tunnels and size", tunnel::cases()),
@@ -139,6 +145,7 @@ fn row(rows: &'static str, name: impl Into<Cow<'static, str>>, input: impl Into<
         first_buffer: None,
         host_only: None,
         verdict: Verdict::NotReady,
+        changed: None,
         output: Output::Untouched,
         vip: None,
         backends: Vec::new(),
@@ -233,6 +240,12 @@ impl Case {
         self
     }
 
+    /// Sent on as this packet, in which the MSS is lower.
+    fn lowered(mut self, packet: &Packet) -> Self {
+        self.marks.mss_lowered = true;
+        Case { changed: Some(packet.frame()), ..self }
+    }
+
     /// By another interface than it came in by.
     fn redirected(self) -> Self {
         Case { verdict: Verdict::Redirected, ..self }
@@ -240,6 +253,16 @@ impl Case {
 
     fn chose(self, backends: &[&str]) -> Self {
         Case { backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(), ..self }
+    }
+
+    /// What is sent on, but for MACs and outer headers.
+    pub fn sent_on(&self) -> &[u8] {
+        self.changed.as_ref().unwrap_or(&self.frame)
+    }
+
+    /// Whether more about it is special than its bytes: room, or buffers.
+    pub fn is_shaped(&self) -> bool {
+        self.headroom.is_some() || self.first_buffer.is_some()
     }
 
     /// How messages call it.
