@@ -14,10 +14,10 @@ use crate::{
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
-    ring,
+    ring, too_big,
     verdict::Verdict,
     wire::{
-        ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
+        ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_DF, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
         PROTOCOL_TCP, PROTOCOL_UDP, Tcp, Udp,
     },
 };
@@ -113,7 +113,9 @@ pub(crate) struct Network<F> {
     pub(crate) l4: usize,
     /// Where the packet ends, by its own length and not the frame's.
     pub(crate) end: usize,
-    inner: Inner,
+    /// No router may cut it: it is IPv6, or has DF.
+    dont_fragment: bool,
+    pub(crate) inner: Inner,
 }
 
 /// What finds the service and the slot. Aligned, because on the stack it is copied 8 bytes at a time, and a verifier
@@ -207,6 +209,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l3,
             l4: l3 + header_length,
             end: l3 + length,
+            dont_fragment: fragment & IPV4_DF.raw() != 0,
             inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
         };
         outcome.bytes = length as u32;
@@ -240,6 +243,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l3,
             l4: l3 + size_of::<Ipv6>(),
             end: l3 + length,
+            dont_fragment: true,
             inner: Inner {
                 version: 6,
                 length,
@@ -336,7 +340,9 @@ impl<'a, T: Tables> Path<'a, T> {
         let backend = self.choose(service, outcome)?;
         let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;
         let mss_at = if may_offer { mss::find(packet, network.l4, service.mss, zero) } else { 0 };
-        let (verdict, outer) = self.send(packet, network, backend, outcome)?;
+        // Errors and later fragments are not answered (RFC 1122, 3.2.2; RFC 4443, 2.4).
+        let answers = has_header && network.dont_fragment;
+        let (verdict, outer) = self.send(packet, network, backend, answers, outcome)?;
         if mss_at != 0 {
             mss::lower(packet, network.l4 + outer, mss_at, service.mss).ok_or(Verdict::Malformed)?;
             outcome.marks |= Outcome::MSS_LOWERED;
@@ -495,6 +501,7 @@ impl<'a, T: Tables> Path<'a, T> {
         packet: &mut P,
         network: &Network<F>,
         backend: &Backend,
+        answers: bool,
         outcome: &mut Outcome,
     ) -> Result<(Verdict, usize), Verdict> {
         // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
@@ -512,7 +519,7 @@ impl<'a, T: Tables> Path<'a, T> {
             // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
             &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
         };
-        let outer = self.encapsulate(packet, network, backend, outcome.hash)?;
+        let outer = self.encapsulate(packet, network, backend, answers, outcome.hash)?;
         rewrite::set_macs(packet, next_hop, out.mac)?;
         outcome.redirect = out.index;
         Ok((if same { Verdict::Forwarded } else { Verdict::Redirected }, outer))
@@ -524,6 +531,7 @@ impl<'a, T: Tables> Path<'a, T> {
         packet: &mut P,
         network: &Network<F>,
         backend: &Backend,
+        answers: bool,
         hash: u32,
     ) -> Result<usize, Verdict> {
         let outer = if backend.encapsulation == Encapsulation::L2 as u8 {
@@ -534,7 +542,8 @@ impl<'a, T: Tables> Path<'a, T> {
             size_of::<Ipv6>()
         };
         if network.inner.length + outer > backend.mtu as usize {
-            return Err(Verdict::TooBig);
+            let fits = (backend.mtu as usize).saturating_sub(outer);
+            return Err(if answers { too_big::answer(packet, self, network, fits) } else { Verdict::TooBig });
         }
         let settings = self.settings;
         if backend.encapsulation == Encapsulation::Ip4 as u8 {

@@ -9,7 +9,8 @@ use crate::{
     checksum,
     family::Family,
     packet::{Packet, Tables},
-    parse, rewrite,
+    parse,
+    rewrite::{self, FRESH_TTL},
     verdict::Verdict,
     wire::{
         Be16, ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Ethernet, FRAGMENTATION_NEEDED, IPV4_NOT_WHOLE,
@@ -20,8 +21,6 @@ use crate::{
 
 /// Bytes before the data of an echo request, or before the packet that an error quotes.
 const HEADER: usize = size_of::<IcmpError>();
-/// TTL and hop limit of answers.
-const ANSWER_TTL: u8 = 64;
 
 /// What differs between ICMP and ICMPv6.
 pub trait Messages: Sized {
@@ -156,7 +155,7 @@ impl Messages for u32 {
     fn turn<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
         let ip = packet.at_mut::<Ipv4>(l3)?;
         (ip.source, ip.destination) = (ip.destination, ip.source);
-        ip.set_ttl(ANSWER_TTL);
+        ip.set_ttl(FRESH_TTL);
         Some(())
     }
 }
@@ -193,7 +192,7 @@ impl Messages for [u32; 4] {
     fn turn<P: Packet>(packet: &mut P, l3: usize) -> Option<()> {
         let ip = packet.at_mut::<Ipv6>(l3)?;
         (ip.source, ip.destination) = (ip.destination, ip.source);
-        ip.hop_limit = ANSWER_TTL;
+        ip.hop_limit = FRESH_TTL;
         Some(())
     }
 }

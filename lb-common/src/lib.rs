@@ -23,7 +23,9 @@ pub mod packet;
 pub mod parse;
 #[cfg(any(test, feature = "build"))]
 pub mod place;
+pub mod rate;
 pub mod rewrite;
 pub mod ring;
+pub mod too_big;
 pub mod verdict;
 pub mod wire;

@@ -23,9 +23,13 @@ pub trait Packet {
 
     /// Takes `bytes` away in front.
     fn shrink_head(&mut self, bytes: usize) -> bool;
+
+    /// Cuts the frame behind its first `bytes`, of which it has more. False if it cannot.
+    fn set_length(&mut self, bytes: usize) -> bool;
 }
 
-/// The tables: to read, but for what first fragments leave behind. A missing entry is `None`, never a fault.
+/// The tables: to read, but for what first fragments leave behind and how many
+/// answers were sent. A missing entry is `None`, never a fault.
 pub trait Tables {
     /// All but the rings; `None` if nothing is loaded.
     fn live(&self) -> Option<&Live>;
@@ -41,4 +45,7 @@ pub trait Tables {
 
     /// Reads an element of FRAGMENTS, by one load; 0 if nobody wrote it.
     fn recall(&self, index: u32) -> u64;
+
+    /// Whether an ICMP error may be sent now, of which there are `rate` in a second; if so, it counts.
+    fn may_answer(&self, rate: u32) -> bool;
 }

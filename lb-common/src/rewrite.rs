@@ -22,8 +22,8 @@ pub struct Inner {
     pub flow_label: u32,
 }
 
-/// TTL and hop limit of outer headers.
-const OUTER_TTL: u8 = 64;
+/// TTL and hop limit of what begins here: outer headers and answers.
+pub const FRESH_TTL: u8 = 64;
 
 /// Writes both MACs.
 #[inline(always)]
@@ -44,29 +44,36 @@ pub fn encapsulate4<P: Packet>(
     destination: u32,
 ) -> Result<(), Verdict> {
     make_room::<P, Ipv4>(packet, l3, ETHERTYPE_IPV4)?;
-    let total_length = Be16::new((inner.length + size_of::<Ipv4>()) as u16);
     let protocol = if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
+    let length = inner.length + size_of::<Ipv4>();
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = ipv4_header(length, inner.class, protocol, source, destination);
+    Ok(())
+}
+
+/// The header of a packet of `length` bytes that begins here: DF, id 0, right checksum.
+#[inline(always)]
+pub fn ipv4_header(length: usize, class: u8, protocol: u8, source: u32, destination: u32) -> Ipv4 {
+    let total_length = Be16::new(length as u16);
     let checksum = Sum::default()
-        .word(u16::from_le_bytes([0x45, inner.class]))
+        .word(u16::from_le_bytes([0x45, class]))
         .word(total_length.raw())
         .word(IPV4_DF.raw())
-        .word(u16::from_le_bytes([OUTER_TTL, protocol]))
+        .word(u16::from_le_bytes([FRESH_TTL, protocol]))
         .pair(source)
         .pair(destination)
         .finish();
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv4 {
+    Ipv4 {
         version_ihl: 0x45,
-        tos: inner.class,
+        tos: class,
         total_length,
         id: Be16::new(0),
         fragment: IPV4_DF,
-        ttl: OUTER_TTL,
+        ttl: FRESH_TTL,
         protocol,
         checksum,
         source,
         destination,
-    };
-    Ok(())
+    }
 }
 
 /// Puts an IPv6 header in front of the packet (RFC 2473). The flow label is the inner one's, or of the flow's
@@ -82,16 +89,30 @@ pub fn encapsulate6<P: Packet>(
 ) -> Result<(), Verdict> {
     make_room::<P, Ipv6>(packet, l3, ETHERTYPE_IPV6)?;
     let flow_label = if inner.flow_label != 0 { inner.flow_label } else { (hash & 0x000f_ffff).to_be() };
-    let class = (6u32 << 28 | (inner.class as u32) << 20).to_be();
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = Ipv6 {
-        version_class_flow: class | flow_label,
-        payload_length: Be16::new(inner.length as u16),
-        next_header: if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 },
-        hop_limit: OUTER_TTL,
+    let protocol = if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? =
+        ipv6_header(inner.length, inner.class, flow_label, protocol, source, destination);
+    Ok(())
+}
+
+/// The header of a packet with `payload` bytes behind it that begins here. The flow label is as the first word carries it.
+#[inline(always)]
+pub fn ipv6_header(
+    payload: usize,
+    class: u8,
+    flow_label: u32,
+    next_header: u8,
+    source: [u32; 4],
+    destination: [u32; 4],
+) -> Ipv6 {
+    Ipv6 {
+        version_class_flow: (6u32 << 28 | (class as u32) << 20).to_be() | flow_label,
+        payload_length: Be16::new(payload as u16),
+        next_header,
+        hop_limit: FRESH_TTL,
         source,
         destination,
-    };
-    Ok(())
+    }
 }
 
 /// Makes room for the header `H` before the network header at `l3` and moves what stands before that to the new

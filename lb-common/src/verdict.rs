@@ -71,6 +71,7 @@ verdicts! {
         ArpAnswered      "arp_answered"      Transmit "an ARP request for a VIP, answered",
         NdAnswered       "nd_answered"       Transmit "a neighbour solicitation for a VIP, answered",
         EchoAnswered     "echo_answered"     Transmit "an echo request to a VIP with a live service, answered",
+        TooBigAnswered   "too_big_answered"  Transmit "longer than the path's MTU, which an ICMP error tells the client",
         Malformed        "malformed"         Drop     "lengths, offsets or ports that contradict each other",
         Martian          "martian"           Drop     "a source address that nothing can be answered to",
         TtlExpired       "ttl_expired"       Drop     "TTL or hop limit 0",

@@ -1,7 +1,7 @@
 //! The frame behind an `XdpContext` as the path's [`Packet`].
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
 use lb_common::{packet::Packet, wire::Header};
@@ -75,5 +75,19 @@ impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
     #[inline(always)]
     fn shrink_head(&mut self, bytes: usize) -> bool {
         self.adjust_head(bytes as i32)
+    }
+
+    #[inline(always)]
+    fn set_length(&mut self, bytes: usize) -> bool {
+        let length = if FRAGS {
+            // SAFETY: the context is the one the kernel passed to this program.
+            unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+        } else {
+            self.end().wrapping_sub(self.start())
+        };
+        // Compared, or the compiler would subtract pointers in 32 bits, which verifiers prohibit.
+        let delta = bytes.wrapping_sub(length) as isize;
+        // SAFETY: the context is the one the kernel passed to this program, and lives as long as it runs.
+        delta <= 0 && unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta as i32) == 0 }
     }
 }

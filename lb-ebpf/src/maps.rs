@@ -3,6 +3,7 @@
 use aya_ebpf::{
     Global,
     btf_maps::{Array, PerCpuArray},
+    helpers::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use lb_common::{
@@ -10,6 +11,7 @@ use lb_common::{
     balance::Outcome,
     filter::Syn,
     packet::Tables,
+    rate,
     verdict::{Action, Verdict},
 };
 
@@ -34,6 +36,10 @@ static BACKEND_COUNTS: PerCpuArray<BackendCounts, { BACKEND_ENTRIES as usize }> 
 /// What first fragments leave behind: see `lb_common::fragment`.
 #[btf_map]
 static FRAGMENTS: Array<u64, { FRAGMENT_ENTRIES as usize }> = Array::new();
+
+/// What ICMP errors were sent: see `lb_common::rate`.
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
@@ -75,6 +81,23 @@ impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
         // SAFETY: as above.
         FRAGMENTS.get_ptr(index).map_or(0, |place| unsafe { place.read_volatile() })
     }
+
+    #[inline(always)]
+    fn may_answer(&self, rate: u32) -> bool {
+        if EXPLAIN {
+            return true;
+        }
+        let Some(paid) = ANSWERS.get_ptr_mut(0) else { return false };
+        // SAFETY: a plain helper call; the element is never freed and belongs to this CPU.
+        match rate::take(unsafe { *paid }, unsafe { bpf_ktime_get_ns() }, rate) {
+            Some(next) => {
+                // SAFETY: as above.
+                unsafe { *paid = next }
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 /// Counts an outcome: its verdict, and its service and backend where it had one. Returns how often this CPU has
@@ -88,6 +111,8 @@ pub fn count(outcome: &Outcome) -> u64 {
         // another one.
         let vip = unsafe { &mut *vip };
         match outcome.verdict.action() {
+            // The answer left, the packet did not.
+            _ if outcome.verdict == Verdict::TooBigAnswered => vip.dropped += 1,
             Action::Transmit | Action::Redirect => {
                 vip.packets += 1;
                 vip.bytes += bytes;

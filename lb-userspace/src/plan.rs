@@ -314,6 +314,7 @@ fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[abi::Ba
         service_seed: seed,
         hash_key: hash::expand_key(config.hash_key.bytes),
         flags: if config.bad_flags == BadFlags::Pass { Settings::PASS_BAD_FLAGS } else { 0 },
+        icmp_rate: config.icmp_rate,
         ..Settings::default()
     };
     let uses =

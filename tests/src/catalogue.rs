@@ -103,10 +103,8 @@ pub const OF_INTERFACES: &[(&str, &str, &str)] = &[
 ];
 
 /// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
-pub const NOT_YET: &[(&str, &str)] = &[
-    ("66", "the ICMP answer: the packet is dropped as too_big, as with DF clear"),
-    ("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops"),
-];
+pub const NOT_YET: &[(&str, &str)] =
+    &[("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops")];
 
 /// The cases of one row.
 pub fn of_row<'a>(cases: &'a [Case], number: &str) -> impl Iterator<Item = &'a Case> {

@@ -40,6 +40,8 @@ pub fn of_frame(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<S
     if let Some(vip) = vip {
         let mut counts = VipCounts::default();
         match verdict.action() {
+            // The answer left, the packet did not.
+            _ if verdict == Verdict::TooBigAnswered => counts.dropped = 1,
             Action::Pass => counts.passed = 1,
             Action::Drop => counts.dropped = 1,
             Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),

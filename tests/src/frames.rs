@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpNumber,
-    Ipv4Header, Ipv6Header, TcpHeader, UdpHeader,
+    Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, icmpv4,
 };
 
 /// A MAC.
@@ -329,6 +329,37 @@ impl Packet {
         }
         (self.destination, self.sender) = (self.sender, OURS);
         self
+    }
+
+    /// What tells its sender that no more than `mtu` bytes fit: the first 256 bytes, sent back in an ICMP error.
+    pub fn too_big(&self, mtu: u16) -> Vec<u8> {
+        let packet = &self.frame()[L3 + 4 * self.tags.len()..];
+        let quoted = &packet[..256];
+        match &self.network {
+            Network::V4(ip) => {
+                let error = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+                let icmp = Icmpv4Header::with_checksum(Icmpv4Type::DestinationUnreachable(error), quoted);
+                let mut back = Ipv4Header::new(8 + 256, 64, IpNumber::ICMP, ip.destination, ip.source).unwrap();
+                (back.identification, back.dont_fragment) = (0, true);
+                back.header_checksum = back.calc_header_checksum();
+                let answer = [&back.to_bytes()[..], &icmp.to_bytes(), quoted].concat();
+                ethernet(self.sender, OURS, &self.tags, 0x0800, &answer)
+            }
+            Network::V6(ip, _) => {
+                let error = Icmpv6Type::PacketTooBig { mtu: mtu.into() };
+                let icmp = Icmpv6Header::with_checksum(error, ip.destination, ip.source, quoted).unwrap();
+                let back = Ipv6Header {
+                    payload_length: 8 + 256,
+                    next_header: IpNumber::IPV6_ICMP,
+                    hop_limit: 64,
+                    source: ip.destination,
+                    destination: ip.source,
+                    ..Ipv6Header::default()
+                };
+                let answer = [&back.to_bytes()[..], &icmp.to_bytes(), quoted].concat();
+                ethernet(self.sender, OURS, &self.tags, 0x86dd, &answer)
+            }
+        }
     }
 
     /// Whether it is a segment of TCP.

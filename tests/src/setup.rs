@@ -21,7 +21,11 @@ pub struct Setup {
 }
 
 /// What most rows run under.
-pub static STANDARD: Setup = Setup { name: "standard", head: "", announce: true };
+pub static STANDARD: Setup = Setup { name: "standard", head: "icmp_rate = 4294967295\n", announce: true };
+/// No ICMP errors are sent.
+pub static SILENT: Setup = Setup { name: "silent", head: "icmp_rate = 0\n", announce: true };
+/// One in a second is sent.
+pub static SPARSE: Setup = Setup { name: "sparse", head: "icmp_rate = 1\n", announce: true };
 /// Flags that no stack sends are forwarded.
 pub static BAD_FLAGS_PASS: Setup = Setup { name: "bad_flags", head: "bad_flags = \"pass\"\n", announce: true };
 /// Sources of tunnels come from prefixes.

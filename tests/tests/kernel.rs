@@ -1,8 +1,9 @@
 //! Every case through the programs in the kernel: action, every byte, every counter, and what `weir_explain` says.
 //! Needs root; attaches nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread, time::Instant};
 
+use lb_common::verdict::Verdict;
 use lb_userspace::datapath::requirements::FRAGS_KERNEL;
 use proptest::{
     prelude::*,
@@ -12,10 +13,11 @@ use tests::{
     cases::{self, Case},
     counted,
     expect::{Flows, Seen, check, diff},
+    frames::tcp as segment,
     host::{FIRST_BUFFER, Host},
     kernel::{Kernel, Program, action},
     mutate::{CASES, damaged},
-    setup::{STANDARD, Setup},
+    setup::{SPARSE, STANDARD, Setup, TUNNEL4},
 };
 
 /// The shortest frame that a test run takes.
@@ -190,6 +192,31 @@ fn agree(pair: &Pair, frame: &[u8]) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// As many too bigs are answered as the rate and the time allow, and all others are dropped.
+#[test]
+fn answers_are_few() {
+    const TOO_LONG: usize = 400;
+    let Pair { kernel, .. } = pair(&SPARSE, Program::Weir);
+    let packet = segment(TUNNEL4).data(&[0; 1441]);
+    let (frame, answer) = (packet.frame(), packet.too_big(1480));
+    let begin = Instant::now();
+    let mut answered = 0;
+    for _ in 0..TOO_LONG {
+        let (seen_action, out) = kernel.run_frame(&frame).unwrap();
+        let is_answer = seen_action == action(Verdict::TooBigAnswered);
+        assert!(is_answer || seen_action == action(Verdict::TooBig));
+        assert_eq!(out, if is_answer { &answer[..] } else { &frame }, "{}", diff(&out, &answer));
+        answered += usize::from(is_answer);
+    }
+    // Each CPU that the test ran on has a bucket of its own.
+    let most = (begin.elapsed().as_secs() as usize + 2) * thread::available_parallelism().unwrap().get();
+    assert!((1..=most).contains(&answered) && most < TOO_LONG, "{answered} answers, at most {most}");
+    let counted = kernel.counters().unwrap();
+    assert_eq!(counted.verdicts["too_big_answered"], answered as u64);
+    assert_eq!(counted.verdicts["too_big"], (TOO_LONG - answered) as u64);
+    assert_eq!(counted.vips[TUNNEL4].dropped, TOO_LONG as u64);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
 use super::{
-    Announce, Backend, BadFlags, Config, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS, SLOTS_PER_BACKEND,
-    Service, Syn, TunnelSource, Vip, Word,
+    Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS,
+    SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
@@ -25,6 +25,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
     let announce = faults.word("announce", root.announce.as_ref(), Announce::Arp);
     let macs = macs(&mut faults, root.macs.as_ref());
     let bad_flags = faults.word("bad_flags", root.bad_flags.as_ref(), BadFlags::Drop);
+    let icmp_rate = icmp_rate(&mut faults, root.icmp_rate.as_ref());
     let tunnel_source = tunnel_source(&mut faults, root.tunnel_source.as_ref());
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let drafts = services(&mut faults, root.service, &default_slots);
@@ -45,6 +46,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
         announce,
         macs: sorted(&macs),
         bad_flags,
+        icmp_rate,
         tunnel_source,
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
@@ -197,6 +199,20 @@ fn tunnel_source(faults: &mut Faults, list: Option<&Strings>) -> TunnelSource {
         }
     }
     source
+}
+
+fn icmp_rate(faults: &mut Faults, number: Option<&Spanned<Number>>) -> u32 {
+    let Some(number) = number else { return DEFAULT_ICMP_RATE };
+    let (span, value) = (number.span(), number.get_ref().0);
+    u32::try_from(value).unwrap_or_else(|_| {
+        let (reason, help) = if value < 0 {
+            ("too small", "write 0 to send none".to_owned())
+        } else {
+            ("too large", format!("write {}, which is no limit", u32::MAX))
+        };
+        faults.add(span.clone(), format!("icmp_rate {}: {reason}", faults.source.slice(&span)), help);
+        DEFAULT_ICMP_RATE
+    })
 }
 
 /// A ring's size and where it is written, if it is.

@@ -36,6 +36,8 @@ pub const DEFAULT_SLOTS: u32 = 65_536;
 pub const MIN_MSS: u16 = 536;
 /// The largest: what a jumbo frame holds.
 pub const MAX_MSS: u16 = 9000;
+/// ICMP errors that each CPU may send in a second unless the file says otherwise.
+pub const DEFAULT_ICMP_RATE: u32 = 1000;
 /// Slots that a live backend should have at least: with fewer, the fullest gets over 1.13 times its share.
 pub const SLOTS_PER_BACKEND: u32 = 512;
 
@@ -96,6 +98,8 @@ pub struct Config {
     pub macs: Vec<[u8; 6]>,
     /// What happens to TCP flags that no stack sends.
     pub bad_flags: BadFlags,
+    /// ICMP errors that each CPU may send in a second; `u32::MAX` is as many as there are.
+    pub icmp_rate: u32,
     /// Where the sources of outer headers come from.
     pub tunnel_source: TunnelSource,
     /// By name; at least one.
@@ -119,10 +123,23 @@ impl Config {
     /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
     /// changes every fingerprint.
     fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
-        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, services, warnings: _, spans: _ } =
-            self;
+        let Config {
+            interfaces,
+            hash_key,
+            announce,
+            macs,
+            bad_flags,
+            icmp_rate,
+            tunnel_source,
+            services,
+            warnings: _,
+            spans: _,
+        } = self;
         writeln!(to, "weir 1\ninterface {}\nhash_key {:02x?}", interfaces.join(" "), hash_key.bytes)?;
         writeln!(to, "announce {announce}\nmacs {macs:02x?}\nbad_flags {bad_flags}")?;
+        if *icmp_rate != DEFAULT_ICMP_RATE {
+            writeln!(to, "icmp_rate {icmp_rate}")?;
+        }
         for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
             writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
         }

@@ -23,6 +23,7 @@ pub const TOP_KEYS: &[(&str, &str)] = &[
     ("announce", r#"announce = "arp""#),
     ("macs", r#"macs = ["00:00:5e:00:01:0a"]"#),
     ("bad_flags", r#"bad_flags = "drop""#),
+    ("icmp_rate", "icmp_rate = 1000"),
     ("tunnel_source", r#"tunnel_source = ["10.255.0.0/16", "2001:db8:ffff::/96"]"#),
     ("service", r#"[service.web] with vip = "192.0.2.10:80" and backends = "10.0.0.11""#),
 ];
@@ -51,6 +52,7 @@ pub struct Root {
     pub announce: Option<Spanned<String>>,
     pub macs: Option<Strings>,
     pub bad_flags: Option<Spanned<String>>,
+    pub icmp_rate: Option<Spanned<Number>>,
     pub tunnel_source: Option<Strings>,
     pub service: Option<Services>,
 }

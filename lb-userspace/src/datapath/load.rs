@@ -142,8 +142,8 @@ impl Loaded {
 }
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 8] =
-    ["LIVE", "RINGS", "DESCRIPTION", "VERDICTS", "VIP_COUNTS", "BACKEND_COUNTS", "FRAGMENTS", "AYA_LOGS"];
+const SHARED: [&str; 9] =
+    ["LIVE", "RINGS", "DESCRIPTION", "VERDICTS", "VIP_COUNTS", "BACKEND_COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
 
 fn load_object(pins: &Pins, tables: &Tables, interface: u32) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();

@@ -198,6 +198,12 @@ impl Row {
         Case { verdict, output: Output::Frame(frame), ..self.case }
     }
 
+    /// Too long for the way to this backend: answered by this frame.
+    fn told(self, frame: Vec<u8>, backend: &str) -> Case {
+        let vip = self.vip.clone();
+        Case { vip, ..self.answered(Verdict::TooBigAnswered, frame) }.chose(&[backend])
+    }
+
     /// Sent to the backend by L2.
     fn reaches(self, backend: &str) -> Case {
         self.sent(Output::Rewritten, &[backend])

@@ -4,10 +4,11 @@ use lb_common::{filter::Syn::OpenOptions, verdict::Verdict::*};
 
 use super::{Case, row};
 use crate::{
-    frames::{PRIORITY, SERVICE_VLAN, VLAN, other, syn, tcp, udp},
+    frames::{PRIORITY, Packet, SERVICE_VLAN, VLAN, options, other, syn, tcp, udp},
     setup::{
-        BESIDE, BESIDE_TUNNEL, BESIDE_TUNNEL6, DRAINED, JUMBO, JUMBO_TUNNEL, JUMBO_TUNNEL6, JUMBO_V6, LOCAL, LOOPING,
-        PREFIXES, TUNNEL4, TUNNEL4_UDP, TUNNEL4_V6, TUNNEL6, TUNNEL6_UDP, TUNNEL6_V6, UNRESOLVED, WEB, WEB_V6,
+        BESIDE, BESIDE_TUNNEL, BESIDE_TUNNEL6, CLAMPED_TUNNEL4, DRAINED, JUMBO, JUMBO_TUNNEL, JUMBO_TUNNEL6, JUMBO_V6,
+        LOCAL, LOOPING, PREFIXES, SILENT, TUNNEL4, TUNNEL4_UDP, TUNNEL4_V6, TUNNEL6, TUNNEL6_UDP, TUNNEL6_V6,
+        UNRESOLVED, WEB, WEB_V6,
     },
 };
 
@@ -69,32 +70,151 @@ fn sources() -> Vec<Case> {
     cases
 }
 
+/// A packet of so many bytes that nobody may cut.
+fn sized(vip: &str, length: usize) -> Packet {
+    let headers = if vip.starts_with('[') { HEADERS_V6 } else { HEADERS };
+    let data: Vec<u8> = (0..length - headers).map(|at| at as u8).collect();
+    tcp(vip).data(&data)
+}
+
+/// The same, and routers may cut it.
+fn loose(vip: &str, length: usize) -> Packet {
+    sized(vip, length).ip4(|ip| ip.dont_fragment = false)
+}
+
 fn sizes() -> Vec<Case> {
-    let sized = |vip: &str, length: usize| {
-        let headers = if vip.starts_with('[') { HEADERS_V6 } else { HEADERS };
-        tcp(vip).data(&vec![0xd5; length - headers])
-    };
-    let df = |vip: &str, length: usize| sized(vip, length).ip4(|ip| ip.dont_fragment = true);
-    let mut cases = vec![
-        row("67", "L2, as long as the way takes", sized(WEB, 1500)).reaches("10.0.0.10"),
-        row("67", "L2, a byte longer", sized(WEB, 1501)).gets_from_service(TooBig).chose(&["10.0.0.10"]),
-        row("67", "L2, as long as the way takes, IPv6", sized(WEB_V6, 1500)).reaches("10.0.0.10"),
-        row("67", "tags do not count", sized(TUNNEL4, 1480).tags(&[SERVICE_VLAN, VLAN])).reaches_by_tunnel(FOUR),
-        row("67 18", "DF, as long as the way takes", df(TUNNEL4, 1480)).reaches_by_tunnel(FOUR),
-    ];
+    let mut cases =
+        vec![row("67", "tags do not count", loose(TUNNEL4, 1480).tags(&[SERVICE_VLAN, VLAN])).reaches_by_tunnel(FOUR)];
     for (name, vip, backend, fits) in [
+        ("L2", WEB, "10.0.0.10", 1500),
+        ("L2, IPv6", WEB_V6, "10.0.0.10", 1500),
         ("IPv4 in IPv4", TUNNEL4, FOUR, 1480),
         ("IPv6 in IPv4", TUNNEL4_V6, FOUR, 1480),
         ("IPv4 in IPv6", TUNNEL6, SIX, 1460),
         ("IPv6 in IPv6", TUNNEL6_V6, SIX, 1460),
     ] {
-        cases.push(row("67", format!("{name}, as long as the way takes"), sized(vip, fits)).reaches_by_tunnel(backend));
-        if !vip.starts_with('[') {
-            let longer = row("67", format!("{name}, a byte longer"), sized(vip, fits + 1));
-            cases.push(longer.gets_from_service(TooBig).chose(&[backend]));
+        let arrives = |rows, what: &str, packet| {
+            let row = row(rows, format!("{name}, as long as the way takes{what}"), packet);
+            if backend == "10.0.0.10" { row.reaches(backend) } else { row.reaches_by_tunnel(backend) }
+        };
+        cases.push(arrives("66", "", sized(vip, fits)));
+        for (what, tags, longer) in [
+            ("", &[][..], 1),
+            (", a tag", &[VLAN], 1),
+            (", two tags", &[SERVICE_VLAN, VLAN], 1),
+            (" and more", &[], 1000),
+        ] {
+            let packet = sized(vip, fits + longer).tags(tags);
+            let row = row("66", format!("{name}, a byte longer{what}"), packet.clone());
+            cases.push(row.told(packet.too_big(fits as u16), backend));
         }
+        if !vip.starts_with('[') {
+            cases.push(arrives("67", ", DF clear", loose(vip, fits)));
+            let row = row("67", format!("{name}, a byte longer, DF clear"), loose(vip, fits + 1));
+            cases.push(row.gets_from_service(TooBig).chose(&[backend]));
+        }
+        let silent = row("66", format!("{name}, a byte longer, icmp_rate = 0"), sized(vip, fits + 1)).under(&SILENT);
+        cases.push(silent.gets_from_service(TooBig).chose(&[backend]));
     }
+    cases.extend(told());
+    cases.extend(not_told());
     cases
+}
+
+/// What else is answered that is too long.
+fn told() -> Vec<Case> {
+    let told = |rows, name: &'static str, packet: Packet, mtu, backend: &str| {
+        row(rows, name, packet.clone()).told(packet.too_big(mtu), backend)
+    };
+    let datagram = |vip: &str| udp(vip).data(&[0x2d; 1460]);
+    let fragmented = |vip: &str, id| tcp(vip).data(&[0x2d; 2000]).id(id).fragment(0, 1488);
+    let odd = sized(TUNNEL4, 1481).ip4(|ip| {
+        (ip.dscp, ip.ecn, ip.identification) = (46.try_into().unwrap(), 1.try_into().unwrap(), 0xbeef);
+    });
+    let syn = |vip: &str| syn(vip).data(&[0x2d; 1440]);
+    vec![
+        told("66", "a datagram", datagram(TUNNEL4_UDP), 1480, FOUR),
+        told("66", "a datagram into an IPv6 tunnel", datagram(TUNNEL6_UDP), 1460, SIX),
+        told("66 28", "DSCP, ECN and identification stay in what is quoted", odd, 1480, FOUR),
+        told("66 13", "options", sized(TUNNEL4, 1481).ip4(|ip| ip.options = [1; 40].into()), 1480, FOUR),
+        told("66 32", "extension headers", sized(TUNNEL4_V6, 1481).extensions(&[options(60, 2)]), 1480, FOUR),
+        told(
+            "66 42",
+            "a flow label",
+            sized(TUNNEL6_V6, 1461).ip6(|ip| ip.flow_label = 7.try_into().unwrap()),
+            1460,
+            SIX,
+        ),
+        told("66 56", "a bad checksum", sized(TUNNEL4, 1481).poked(14 + 36, &[0xde, 0xad]), 1480, FOUR),
+        told("66 10", "padding is cut off", sized(TUNNEL4, 1481).padded(1600), 1480, FOUR),
+        told("66 22", "a first fragment with DF", fragmented(TUNNEL4, 0xe00), 1480, FOUR),
+        told("66 35", "a first fragment, IPv6", fragmented(TUNNEL4_V6, 0xe01), 1480, FOUR),
+        told("66 68a", "in several buffers", sized(JUMBO, 9001), 9000, "10.0.0.90"),
+        told(
+            "66 68a",
+            "in several buffers, IPv6 and two tags",
+            sized(JUMBO_V6, 9001).tags(&[VLAN, VLAN]),
+            9000,
+            "10.0.0.90",
+        ),
+        told("66 68a", "in several buffers, into a tunnel", sized(JUMBO_TUNNEL, 8981), 8980, "10.0.0.91"),
+        told(
+            "66 75",
+            "a tunnel by the other interface: the answer leaves by this one",
+            sized(BESIDE_TUNNEL, 1481),
+            1480,
+            "10.0.1.74",
+        ),
+        told("66 52", "a SYN", syn(TUNNEL4), 1480, FOUR).syn(OpenOptions),
+        told("66 68b", "a SYN whose MSS stays", syn(CLAMPED_TUNNEL4), 1480, "10.0.0.81").syn(OpenOptions),
+    ]
+}
+
+/// What is too long and not answered.
+fn not_told() -> Vec<Case> {
+    let dropped = |rows, name: &'static str, packet: Packet| row(rows, name, packet);
+    let whole = |vip: &str, id| udp(vip).data(&[0x2d; 4000]).id(id);
+    let (segment, segment6) =
+        (tcp(TUNNEL4).data(&[0x2d; 4000]).id(0xe10), tcp(TUNNEL4_V6).data(&[0x2d; 4000]).id(0xe11));
+    vec![
+        dropped("66 21", "a later fragment with DF", whole(TUNNEL4_UDP, 0xe12).fragment(1488, 2976))
+            .gets_from_service(TooBig)
+            .chose(&[FOUR]),
+        dropped("66 22", "a later fragment of TCP with DF", segment.fragment(1000, 2488))
+            .after(&[&segment.fragment(0, 1000)])
+            .gets_from_service(TooBig)
+            .chose(&[FOUR]),
+        dropped("66 35", "a later fragment, IPv6", segment6.fragment(1000, 2488))
+            .after(&[&segment6.fragment(0, 1000)])
+            .gets_from_service(TooBig)
+            .chose(&[FOUR]),
+        dropped("67 20", "a first fragment, DF clear", {
+            whole(TUNNEL4_UDP, 0xe13).ip4(|ip| ip.dont_fragment = false).fragment(0, 1488)
+        })
+        .gets_from_service(TooBig)
+        .chose(&[FOUR]),
+        dropped("66 69", "no room for the answer's headers", sized(WEB, 1501))
+            .headroom(24)
+            .gets_from_service(NoHeadroom)
+            .chose(&["10.0.0.10"]),
+        dropped("66 69", "no room for the answer's headers, IPv6", sized(WEB_V6, 1501))
+            .headroom(44)
+            .gets_from_service(NoHeadroom)
+            .chose(&["10.0.0.10"]),
+        dropped("66 69", "as much room as the answer's headers need", sized(WEB, 1501))
+            .headroom(28)
+            .told(sized(WEB, 1501).too_big(1500), "10.0.0.10"),
+        dropped("66 69", "as much room as the answer's headers need, IPv6", sized(WEB_V6, 1501))
+            .headroom(48)
+            .told(sized(WEB_V6, 1501).too_big(1500), "10.0.0.10"),
+        dropped("66 68a", "what would be quoted in the second buffer", sized(WEB, 1501))
+            .first_buffer(14 + 252)
+            .gets_from_service(TooBig)
+            .chose(&["10.0.0.10"]),
+        dropped("66 68a", "just what is quoted in the first buffer", sized(WEB, 1501))
+            .first_buffer(14 + 256)
+            .told(sized(WEB, 1501).too_big(1500), "10.0.0.10"),
+    ]
 }
 
 fn jumbo() -> Vec<Case> {
@@ -107,7 +227,7 @@ fn jumbo() -> Vec<Case> {
         row("68a", "8,000 bytes into an IPv6 tunnel", sized(JUMBO_TUNNEL6, 8000).tags(&[VLAN]))
             .reaches_by_tunnel("2001:db8:1::92"),
         row("68a", "as long as the way takes", sized(JUMBO, 9000 - HEADERS)).reaches("10.0.0.90"),
-        row("68a 67", "a byte longer", sized(JUMBO, 9001 - HEADERS)).gets_from_service(TooBig).chose(&["10.0.0.90"]),
+        row("68a 67", "a byte longer, DF clear", loose(JUMBO, 9001)).gets_from_service(TooBig).chose(&["10.0.0.90"]),
         row("68a 15", "total length one byte beyond all buffers", sized(JUMBO, 8000).poked(16, &8041u16.to_be_bytes()))
             .gets(Malformed),
         row("68a 10", "padding behind the first buffer", sized(JUMBO_TUNNEL, 3400).padded(5000))
