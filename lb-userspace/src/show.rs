@@ -13,7 +13,7 @@ use crate::{
     links::{Link, Mode, mac_text},
     offloads::{self, Offloads},
     plan::{DescribedBackend, DescribedService, Description},
-    stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats},
+    stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats, VipTotal},
 };
 
 /// Version of every JSON object that reading verbs print.
@@ -160,24 +160,43 @@ pub fn stats_text(stats: &Stats, per_cpu: bool) -> String {
     row(&mut verdicts, vec!["all".into(), String::new(), stats.packets.to_string()]);
     numbers_from(&mut verdicts, 2, 3 + cpus);
 
+    let shown = counts_to_show(stats);
     let mut services = plain_table();
-    row(
-        &mut services,
-        columns(&["Service", "VIP or backend", "Packets", "Bytes", "Dropped", "SYN window 0, no options"]),
-    );
+    let names: Vec<_> = ["Service", "VIP or backend"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
+    row(&mut services, columns(&names));
     for ServiceStats { service, vips, backends } in &stats.services {
         for VipStats { vip, total, per_cpu } in vips {
-            let counts =
-                [total.packets, total.bytes, total.dropped, total.syn_zero_bare].map(|count| count.to_string());
-            row(&mut services, cells([vec![service.clone(), vip.clone()], counts.to_vec()].concat(), per_cpu));
+            let counts = shown.iter().map(|(_, count)| count(total).to_string());
+            row(&mut services, cells([service.clone(), vip.clone()].into_iter().chain(counts).collect(), per_cpu));
         }
         for BackendStats { backend, packets, bytes, per_cpu } in backends {
             let first = [service.clone(), format!("  -> {backend}"), packets.to_string(), bytes.to_string()];
-            row(&mut services, cells([first.to_vec(), vec![String::new(); 2]].concat(), per_cpu));
+            row(&mut services, cells([first.to_vec(), vec![String::new(); shown.len() - 2]].concat(), per_cpu));
         }
     }
-    numbers_from(&mut services, 2, 6 + cpus);
+    numbers_from(&mut services, 2, 2 + shown.len() + cpus);
     format!("{}\n\n{}", text(&verdicts), text(&services))
+}
+
+/// A count of a VIP entry, and what the table calls it.
+type Count = (&'static str, fn(&VipTotal) -> u64);
+
+/// The first are always shown, the others where there are any.
+fn counts_to_show(stats: &Stats) -> Vec<Count> {
+    const ALWAYS: [Count; 4] = [
+        ("Packets", |total| total.packets),
+        ("Bytes", |total| total.bytes),
+        ("Dropped", |total| total.dropped),
+        ("SYN window 0, no options", |total| total.syn_zero_bare),
+    ];
+    const SOMETIMES: [Count; 3] = [
+        ("ICMP errors", |total| total.icmp_errors),
+        ("Small MTU", |total| total.small_mtu),
+        ("MSS lowered", |total| total.mss_lowered),
+    ];
+    let counted =
+        |(_, count): &Count| stats.services.iter().flat_map(|service| &service.vips).any(|vip| count(&vip.total) != 0);
+    ALWAYS.into_iter().chain(SOMETIMES.into_iter().filter(counted)).collect()
 }
 
 /// The text of `weir backend stats`.

@@ -202,7 +202,7 @@ error: unknown key "intreface"
 1 | intreface = "eth0"
   | ^^^^^^^^^
   |
-  = help: did you mean interface? Keys here are interface, slots, hash_key, announce, macs, bad_flags, tunnel_source, service
+  = help: did you mean interface? Keys here are interface, slots, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
 "#,
     ),
     (
@@ -218,7 +218,7 @@ error: unknown key "colour"
 1 | colour = "blue"
   | ^^^^^^
   |
-  = help: keys here are interface, slots, hash_key, announce, macs, bad_flags, tunnel_source, service
+  = help: keys here are interface, slots, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
 "#,
     ),
     (
@@ -269,7 +269,7 @@ error: unknown key "vip"
 1 | vip = "192.0.2.10:80"
   | ^^^
   |
-  = help: vip belongs under [service.NAME]; keys here are interface, slots, hash_key, announce, macs, bad_flags, tunnel_source, service
+  = help: vip belongs under [service.NAME]; keys here are interface, slots, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
 "#,
     ),
     (
@@ -621,6 +621,120 @@ error: slots 99999999999999999999: too many
   |         ^^^^^^^^^^^^^^^^^^^^
   |
   = help: write 1048576, the most
+"#,
+    ),
+    (
+        "mss below",
+        r#"
+interface = "eth0"
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+mss = 535
+"#,
+        r#"
+error: mss 535: too small
+ --> weir.toml:5:7
+  |
+5 | mss = 535
+  |       ^^^
+  |
+  = help: write 536, the least, or leave `mss` out
+"#,
+    ),
+    (
+        "mss negative",
+        r#"
+interface = "eth0"
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+mss = -1
+"#,
+        r#"
+error: mss -1: too small
+ --> weir.toml:5:7
+  |
+5 | mss = -1
+  |       ^^
+  |
+  = help: write 536, the least, or leave `mss` out
+"#,
+    ),
+    (
+        "mss above",
+        r#"
+interface = "eth0"
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+mss = 9001
+"#,
+        r#"
+error: mss 9001: too large
+ --> weir.toml:5:7
+  |
+5 | mss = 9001
+  |       ^^^^
+  |
+  = help: write 9000, the most, or leave `mss` out
+"#,
+    ),
+    (
+        "mss far above",
+        r#"
+interface = "eth0"
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+mss = 0x1_0000
+"#,
+        r#"
+error: mss 0x1_0000: too large
+ --> weir.toml:5:7
+  |
+5 | mss = 0x1_0000
+  |       ^^^^^^^^
+  |
+  = help: write 9000, the most, or leave `mss` out
+"#,
+    ),
+    (
+        "icmp_rate negative",
+        r#"
+interface = "eth0"
+icmp_rate = -1
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+"#,
+        r#"
+error: icmp_rate -1: too small
+ --> weir.toml:2:13
+  |
+2 | icmp_rate = -1
+  |             ^^
+  |
+  = help: write 0 to send none
+"#,
+    ),
+    (
+        "icmp_rate above",
+        r#"
+interface = "eth0"
+icmp_rate = 4294967296
+[service.web]
+vip = "192.0.2.10:80"
+backends = "10.0.0.11"
+"#,
+        r#"
+error: icmp_rate 4294967296: too large
+ --> weir.toml:2:13
+  |
+2 | icmp_rate = 4294967296
+  |             ^^^^^^^^^^
+  |
+  = help: write 4294967295, which is no limit
 "#,
     ),
     (

@@ -24,12 +24,14 @@ fn defaults_fill_a_short_file() {
     assert_eq!(config.interfaces, ["eth0"]);
     assert_eq!(config.hash_key, HashKey { bytes: HashKey::PUBLIC, public_default: true });
     assert_eq!((config.announce, config.bad_flags), (Announce::Arp, BadFlags::Drop));
+    assert_eq!(config.icmp_rate, 1000);
     assert_eq!((config.macs.len(), config.tunnel_source), (0, TunnelSource::default()));
     assert_eq!(config.services.keys().collect::<Vec<_>>(), ["dns", "web"]);
 
     let web = &config.services["web"];
     assert_eq!(web.name, "web");
     assert_eq!((web.forward, web.hash, web.syn, web.slots), (Forward::L2, Hash::Flow, Syn::Count, 65_536));
+    assert_eq!(web.mss, None);
     assert_eq!(web.vips.iter().map(Vip::to_string).collect::<Vec<_>>(), ["192.0.2.10:80", "192.0.2.10:443"]);
     assert_eq!(web.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 1, 2]);
 
@@ -49,6 +51,7 @@ hash_key = "000102030405060708090a0b0c0d0e0F"
 announce = "manual"
 macs = ["00:00:5e:00:01:0b", "00:00:5e:00:01:0A"]
 bad_flags = "pass"
+icmp_rate = 4_294_967_295
 tunnel_source = ["2001:db8:ffff::/96", "10.255.0.0/16"]
 
 [service.ftp]
@@ -58,11 +61,13 @@ forward = "ipip"
 hash = "source"
 syn = "drop"
 slots = 512
+mss = 536
 
 [service."a.b_c-D"]
 vip = ["192.0.2.21:80", "192.0.2.21:*/udp"]
 backends = "10.0.0.11"
 syn = "off"
+mss = 9000
 "#,
     );
     assert_eq!(config.interfaces, ["eth0", "eth1"]);
@@ -72,10 +77,12 @@ syn = "off"
     assert_eq!(config.macs, [[0, 0, 0x5e, 0, 1, 0xa], [0, 0, 0x5e, 0, 1, 0xb]]);
     assert_eq!(config.tunnel_source.v4.map(|prefix| prefix.to_string()).as_deref(), Some("10.255.0.0/16"));
     assert_eq!(config.tunnel_source.v6.map(|prefix| prefix.to_string()).as_deref(), Some("2001:db8:ffff::/96"));
+    assert_eq!(config.icmp_rate, u32::MAX);
     let ftp = &config.services["ftp"];
     assert_eq!((ftp.forward, ftp.hash, ftp.syn, ftp.slots), (Forward::Ipip, Hash::Source, Syn::Drop, 512));
     let other = &config.services["a.b_c-D"];
     assert_eq!((other.forward, other.hash, other.syn, other.slots), (Forward::L2, Hash::Flow, Syn::Off, 1024));
+    assert_eq!((ftp.mss, other.mss), (Some(536), Some(9000)));
     assert_eq!(config.warnings.len(), 0);
 }
 
@@ -96,7 +103,7 @@ fn the_example_is_valid_with_its_comments_taken_out() {
         (config.macs.len(), config.tunnel_source.v4.is_some(), config.tunnel_source.v6.is_some()),
         (1, true, true)
     );
-    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 5);
+    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 6);
 }
 
 /// The tables of keys, from which errors quote, are the keys that serde takes.
@@ -159,6 +166,8 @@ fn every_change_of_meaning_shows() {
         format!("{base}forward = \"ipip\""),
         format!("{base}hash = \"source\""),
         format!("{base}syn = \"drop\""),
+        format!("{base}mss = 1360"),
+        format!("icmp_rate = 0\n{base}"),
         format!("{base}{}", SERVICE.replace("web", "shop").replace(":80", ":81")),
     ];
     for (index, one) in files.iter().enumerate() {
