@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::config::{Config, Forward, Service, Vip};
+use crate::config::{Config, Forward, Protocol, Service, Vip};
 
 /// What a path takes unless told otherwise.
 pub const DEFAULT_PATH_MTU: u16 = 1500;
@@ -160,7 +160,7 @@ impl Needs {
         };
         let vips = vips(&|_| true);
         let tunnel = (!tunnel.vips.is_empty()).then_some(tunnel);
-        let segments = BTreeMap::new();
+        let segments = segments(&chosen);
         Ok(Needs { interface, services, vips, tunnel, segments, command: setup_command(asked) })
     }
 
@@ -255,6 +255,19 @@ pub fn prefixed(address: IpAddr) -> String {
 
 fn addresses(vips: &[Vip]) -> BTreeSet<IpAddr> {
     vips.iter().map(|vip| vip.address).collect()
+}
+
+/// Services' TCP addresses by the largest segments that clients may send there.
+fn segments(services: &[&Service]) -> BTreeMap<u16, BTreeSet<IpAddr>> {
+    let mut segments: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (service, mss) in services.iter().filter_map(|service| Some((service, service.mss?))) {
+        let vips = service.vips.iter().filter(|vip| vip.protocol == Protocol::Tcp);
+        let addresses: BTreeSet<_> = vips.map(|vip| vip.address).collect();
+        if !addresses.is_empty() {
+            segments.entry(mss).or_default().extend(addresses);
+        }
+    }
+    segments
 }
 
 fn setup_command(asked: &Asked) -> String {

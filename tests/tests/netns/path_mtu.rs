@@ -143,7 +143,17 @@ fn without_icmp_only_small_segments_get_through() {
         // What clients send goes by what the backends' answers allow.
         assert_hangs(&net.client, vip, &["--data-binary", &format!("@{}", file.display())], &net.client);
     }
+    let configured = net.write(&config(&set));
+    let check = || {
+        let arguments = ["backend", "setup", "web", "web6", "--check", "--config", configured.to_str().unwrap()];
+        let output = weir_on(&net.backends[0], &arguments);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (fine, text) = check();
+    assert!(!fine && text.contains("no 10.1.0.100 in set segments1360_4"), "{text}");
     net.set_up(&["web", "web6"], &config(&set));
+    let (fine, text) = check();
+    assert!(fine && text.contains("segments to them are kept small"), "{text}");
     for vip in vips {
         upload(&net.client, &file, vip);
     }
@@ -189,7 +199,7 @@ fn assert_hangs(client: &Host, vip: &str, options: &[&str], sender: &Host) {
     let mut command = client.command("curl");
     command.args(["-s", "-S", "-N", "-o"]).arg(&answer).args(options).arg(url(vip));
     let mut curl: Running = client.spawn("curl", &mut command).unwrap();
-    wait_until("segments sent again and again", PATIENCE, || retransmitted(sender) >= before + 5).unwrap();
+    wait_until("segments sent again and again", PATIENCE, || retransmitted(sender) >= before + 4).unwrap();
     let came = fs::metadata(&answer).map_or(0, |file| file.len());
     assert!(curl.is_alive(), "{vip} {options:?}: {}", curl.said());
     assert_eq!(came, 0, "{vip} {options:?}");

@@ -3,7 +3,7 @@
 mod check;
 mod print;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use super::{
     needs::{DEFAULT_PATH_MTU, Device},
@@ -84,6 +84,23 @@ fn segments_leave_room_for_the_longest_outer_header() {
         assert_eq!(tunnel.outer_bytes(), outer, "{services:?}");
         assert_eq!((tunnel.mss4(), tunnel.mss6()), mss, "{services:?} at {path_mtu}");
     }
+}
+
+#[test]
+fn small_segments_are_those_of_the_services_asked_for() {
+    let text = CONFIGURATION
+        .replace("[service.web]", "[service.web]\nmss = 1360")
+        .replace("[service.dns]", "[service.dns]\nmss = 1340");
+    let config = config::parse("weir.toml", &text).unwrap();
+    let segments = |services: &[&str]| {
+        let needs = Needs::new(&config, &asked(services)).unwrap();
+        let text = |vips: &BTreeSet<IpAddr>| vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        needs.segments.iter().map(|(mss, vips)| format!("{mss} {}", text(vips))).collect::<Vec<_>>()
+    };
+    assert_eq!(segments(&["web"]), ["1360 192.0.2.10 2001:db8::10"]);
+    // Of its VIPs one is TCP's.
+    assert_eq!(segments(&["dns", "web", "six"]), ["1340 192.0.2.53", "1360 192.0.2.10 2001:db8::10"]);
+    assert!(segments(&["six", "ftp"]).is_empty());
 }
 
 #[test]
