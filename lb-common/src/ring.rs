@@ -10,7 +10,7 @@ mod build;
 mod score;
 
 #[cfg(any(test, feature = "build"))]
-pub use build::{Member, Ring, identity};
+pub use build::{Member, Ring, WHOLE, identity};
 
 /// The slot `index` of a ring (or of the arena of all rings), out of element `index / 2`.
 #[inline(always)]

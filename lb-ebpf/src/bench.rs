@@ -43,6 +43,15 @@ static TURN: Array<BenchTurn, 1> = Array::new();
 #[btf_map]
 static TIMES: Array<u64, { BENCH_SEGMENTS as usize }> = Array::new();
 
+/// How many packets came back over a wire.
+#[btf_map]
+static ARRIVED: Array<u64, 1> = Array::new();
+
+/// Whether the head of every frame is put back, also where it has not been moved. If so, null pays for it like everybody. If not,
+/// those who moved it do: `bare_ipip` and tunnels pay for two `adjust_head`, their own and that of the generator.
+#[unsafe(no_mangle)]
+static ALWAYS_RESTORE: Global<u32> = Global::new(0);
+
 /// Whether what the generator wrote has left the store buffer before a program under test begins.
 #[unsafe(no_mangle)]
 static BARRIER: Global<u32> = Global::new(0);
@@ -76,10 +85,9 @@ fn generate(context: XdpContext) -> u32 {
     // SAFETY: as above.
     let traffic = unsafe { &mut *traffic };
     let length = (context.data_end() - context.data()) as i32;
-    // Only a program that moved the head pays for putting it back: `bare_ipip` and tunnels alike, twice an `adjust_head`.
     let moved = length - BENCH_FRAME as i32;
     // SAFETY: the context is the one the kernel passed to this program.
-    if moved != 0 && unsafe { bpf_xdp_adjust_head(context.ctx, moved) } != 0 {
+    if (moved != 0 || ALWAYS_RESTORE.load() != 0) && unsafe { bpf_xdp_adjust_head(context.ctx, moved) } != 0 {
         return XDP_ABORTED;
     }
     if write(&mut Frame::<false>(&context), traffic).is_none() {
@@ -169,6 +177,25 @@ fn put(frame: &mut Frame<false>, offset: u32, word: u32) -> Option<()> {
     let word = word.to_be();
     *frame.at_mut::<Word>((offset & 0x7e) as usize)? = Word([word as u16, (word >> 16) as u16]);
     Some(())
+}
+
+/// Sends the first program's traffic back out by the interface it is said to have come by. Run with live frames.
+#[xdp]
+fn send(context: XdpContext) -> u32 {
+    let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return XDP_ABORTED };
+    // SAFETY: the entry is never freed, and one thread runs this program at a time.
+    let traffic = unsafe { &mut *traffic };
+    write(&mut Frame::<false>(&context), traffic).map_or(XDP_ABORTED, |()| XDP_TX)
+}
+
+/// Counts what came back.
+#[xdp]
+fn arrive(_context: XdpContext) -> u32 {
+    if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
+        // SAFETY: the entry is never freed, and one CPU runs this program.
+        unsafe { *arrived += 1 };
+    }
+    XDP_DROP
 }
 
 /// The zero.

@@ -21,6 +21,7 @@ use crate::{
     },
     links::{self, Link, Mode, mac_text},
     next_hops::{NextHop, Resolver},
+    offloads,
     plan::{NodeAddresses, Tables, plan},
     service::Service,
     stop::Stop,
@@ -38,6 +39,8 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// Detach when stopped.
     pub detach_on_exit: bool,
+    /// Go on where hardware merges packets.
+    pub force: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -73,6 +76,7 @@ async fn serve(
     let attached = attached_links(config, &links)?;
     let watch = links::Watch::start()?;
     let mut resolver = Resolver::start(backend_addresses(config)).await?;
+    check_offloads(&attached, &links, &resolver, options.force)?;
     let vips = vip_addresses(config);
     // All three take their time: rings are built while the network is asked.
     let planning = {
@@ -117,6 +121,10 @@ async fn serve(
             Mode::Generic => {
                 warn!("interface {}: attached in generic mode, which is much slower than native", link.name)
             }
+        }
+        // As they are now: attaching turns some off.
+        if let Ok(found) = offloads::read(link.index) {
+            offloads::warnings(link, found, Some(*mode), &links, &[]).iter().for_each(|warning| warn!("{warning}"));
         }
     }
     if announce {
@@ -238,9 +246,27 @@ fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
     Ok(attached)
 }
 
-fn node_addresses(attached: &[Link]) -> NodeAddresses {
+/// Refuses what hardware would do to frames before the program sees them.
+fn check_offloads(attached: &[Link], links: &[Link], resolver: &Resolver, force: bool) -> Result<()> {
+    let hops = resolver.snapshot();
+    let ways: Vec<_> = hops.iter().filter_map(|(backend, hop)| Some((*backend, hop.interface()?))).collect();
+    for link in attached {
+        let name = &link.name;
+        match offloads::read(link.index) {
+            Ok(found) => {
+                offloads::check_merging(name, found, force)?;
+                offloads::check_tags(link, found, links, &ways)?;
+            }
+            Err(error) => warn!("interface {name}: see to it that LRO is off (ethtool -K {name} lro off): {error:#}"),
+        }
+    }
+    Ok(())
+}
+
+/// The addresses that tunnels from these interfaces have for their source.
+pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeAddresses {
     let mut node = NodeAddresses::default();
-    for address in attached.iter().flat_map(|link| &link.addresses) {
+    for address in attached.into_iter().flat_map(|link| &link.addresses) {
         match address {
             IpAddr::V4(address) => node.v4 = node.v4.or(Some(*address)),
             IpAddr::V6(address) if address.is_unicast_link_local() => {}
@@ -306,8 +332,9 @@ const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
 impl NextHops {
     fn new(links: &[Link], attached: &[Link], tables: &Tables) -> Self {
         let mut ids: BTreeMap<IpAddr, Vec<(u16, bool)>> = BTreeMap::new();
-        for (id, (address, backend)) in (0..).zip(tables.addresses.iter().zip(&tables.backends)) {
-            ids.entry(*address).or_default().push((id, backend.encapsulation == Encapsulation::L2 as u8));
+        for backend in &tables.backends {
+            let l2 = backend.entry.encapsulation == Encapsulation::L2 as u8;
+            ids.entry(backend.address).or_default().push((backend.id, l2));
         }
         let mut interfaces: BTreeMap<u32, u32> = attached.iter().map(|link| link.index).zip(0..).collect();
         for link in links {

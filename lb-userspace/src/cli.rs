@@ -13,7 +13,7 @@ use clap_complete::Shell;
 /// Forwards every packet for a VIP to a backend chosen by consistent hash, by direct server return, without a connection
 /// table.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage, 3 invalid configuration.
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 invalid configuration, 4 plan has changes.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100)]
 pub struct Cli {
@@ -43,12 +43,29 @@ pub enum Output {
 pub enum Command {
     /// Load, attach and look after a configuration until stopped
     ///
-    /// Stopping leaves forwarding in place: `weir detach` ends it.
+    /// The files `conf.d/*.toml` beside it are part of it. Stopping leaves forwarding in place: `weir detach` ends it.
     Run(Run),
     /// Say whether a configuration is valid, with a caret under each mistake
+    ///
+    /// The files `conf.d/*.toml` beside it are part of it.
     Check {
         /// The configuration
         file: PathBuf,
+    },
+    /// Show what a configuration would change, to the slot; changes nothing
+    ///
+    /// Exit code 4 if anything would change, 0 if nothing would.
+    Plan {
+        /// The configuration
+        #[arg(default_value = "/etc/weir/weir.toml")]
+        file: PathBuf,
+        /// Compare with this configuration instead of what runs
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// Where overrides are kept; they count with what runs, not with --from
+        #[arg(long, value_name = "DIR", env = "WEIR_STATE", default_value = crate::overrides::file::DEFAULT_DIRECTORY,
+              conflicts_with = "from")]
+        state: PathBuf,
     },
     /// Show whether all is well: attachment, mode, agent, what is unresolved
     Status,
@@ -110,7 +127,7 @@ pub enum Command {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
@@ -121,6 +138,9 @@ pub struct Run {
     /// Detach when stopped
     #[arg(long)]
     pub detach_on_exit: bool,
+    /// Start even where the hardware merges packets (LRO): what it merged is dropped or harmed, and `status` keeps saying so
+    #[arg(long)]
+    pub force: bool,
     /// Where to log; without it to the journal if standard error leads there, else to standard error
     #[arg(long, value_enum)]
     pub log: Option<Log>,

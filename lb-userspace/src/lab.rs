@@ -29,7 +29,7 @@ pub use self::{
     flood::{Flood, LIVE_FRAMES_KERNEL},
     process::{Running, find, run},
     servers::{Echo, Http},
-    tap::{Seen, Tap, Way},
+    tap::{Seen, Sender, Tap, Way},
     wait::{wait_for, wait_until},
 };
 use crate::links::mac_text;

@@ -1,6 +1,6 @@
 //! The agent and command line of Weir, as a library.
 //!
-//! Use statements point one way along this chain: cli -> config -> plan -> datapath -> stats -> agent.
+//! Use statements point one way along this chain: cli -> config -> overrides -> plan -> datapath -> stats -> agent.
 
 pub mod agent;
 pub mod announce;
@@ -16,6 +16,8 @@ pub mod log;
 pub mod manual;
 mod netlink;
 pub mod next_hops;
+pub mod offloads;
+pub mod overrides;
 pub mod plan;
 mod service;
 pub mod show;

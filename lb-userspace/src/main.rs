@@ -1,6 +1,6 @@
 //! The binary `weir`: what was typed, done, and how it ended.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -8,13 +8,17 @@ use lb_userspace::{
     agent,
     backend::{self, Asked, Decapsulation, Needs},
     cli::{self, Cli, Command, Format, Output, Switch},
-    config::{self, ConfigError},
+    config::{self, Config, ConfigError},
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Pins, backend::Decapsulator},
     demo,
     explain::{self, Question},
     links::{self, Mode},
-    log, manual,
-    show::{self, Columns},
+    log, manual, next_hops, offloads, overrides,
+    plan::{
+        self, Allocation, DescribedService, Description, NodeAddresses, RingCache,
+        diff::{Changes, Running},
+    },
+    show::{self, Columns, Network},
     stats::Stats,
 };
 use serde_json::json;
@@ -22,7 +26,7 @@ use serde_json::json;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error, cli.output);
             ExitCode::from(if error.is::<ConfigError>() { 3 } else { 1 })
@@ -30,11 +34,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let pins = Pins::new(cli.pins.as_deref().unwrap_or(DEFAULT_PINS.as_ref()));
-    match &cli.command {
+    let done = match &cli.command {
         Command::Run(options) => run_agent(&pins, options),
         Command::Check { file } => check(file, cli.output),
+        Command::Plan { file, from, state } => return plan(&pins, cli.output, file, from.as_deref(), state),
         Command::Status => status(&pins, cli.output),
         Command::Ls { service, stats, rate } => list(&pins, cli.output, service.as_deref(), *stats, *rate),
         Command::Stats { per_cpu, watch } => stats(&pins, cli.output, *per_cpu, *watch),
@@ -59,7 +64,8 @@ fn run(cli: &Cli) -> Result<()> {
             print(cli.output, script, || show::json_text(json!({ "script": script() })))
         }
         Command::Man { directory } => manual::write(directory),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn open(pins: &Pins) -> Result<Datapath> {
@@ -79,7 +85,8 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
 fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
     log::start(options.log)?;
     let mode = options.mode.map(mode);
-    let options = agent::Options { config: options.config.clone(), mode, detach_on_exit: options.detach_on_exit };
+    let cli::Run { config, detach_on_exit, force, .. } = options.clone();
+    let options = agent::Options { config, mode, detach_on_exit, force };
     runtime()?.block_on(agent::run(pins, &options))
 }
 
@@ -94,7 +101,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-fn check(file: &std::path::Path, output: Output) -> Result<()> {
+fn check(file: &Path, output: Output) -> Result<()> {
     let config = config::load(file)?;
     let color = std::io::stderr().is_terminal();
     if output == Output::Text {
@@ -102,10 +109,58 @@ fn check(file: &std::path::Path, output: Output) -> Result<()> {
             eprintln!("{}", warning.render(color));
         }
     }
-    let text = || format!("{}: valid, services: {}", file.display(), config.services.len());
+    let text = || {
+        let mut lines = vec![format!("{}: valid, services: {}", file.display(), config.services.len())];
+        if config.files.len() > 1 {
+            lines.extend(config.files.iter().map(|file| format!("  {}: services: {}", file.file, file.services)));
+        }
+        lines.join("\n")
+    };
     let warnings: Vec<_> = config.warnings.iter().map(config::Diagnostic::to_json).collect();
-    let json = json!({ "valid": true, "services": config.services.len(), "warnings": warnings });
+    let json = json!({ "valid": true, "services": config.services.len(), "files": config.files, "warnings": warnings });
     print(output, text, || show::json_text(json))
+}
+
+/// `weir plan`: against what runs, or against another file.
+fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>, state: &Path) -> Result<ExitCode> {
+    let config = config::load(file)?;
+    let (changes, notes) = match from {
+        Some(from) => (between_files(&config::load(from)?, &config)?, Vec::new()),
+        None => {
+            let datapath = open(pins)?;
+            let overrides = overrides::file::load(&state.join(overrides::file::NAME))?;
+            let (effective, notes) = overrides.apply(&config, overrides::now_ms());
+            (against_running(&datapath, &effective)?, notes)
+        }
+    };
+    if output == Output::Text {
+        notes.iter().for_each(|note| eprintln!("{note}"));
+    }
+    let json = || json!({ "changes": !changes.is_empty(), "plan": changes, "notes": notes });
+    print(output, || show::changes::text(&changes), || show::json_text(json()))?;
+    Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(4) })
+}
+
+fn against_running(datapath: &Datapath, config: &Config) -> Result<Changes> {
+    let description = datapath.description()?;
+    let links = links::list()?;
+    let node = agent::node_addresses(links.iter().filter(|link| config.interfaces.contains(&link.name)));
+    let allocation = Allocation::of(&description, datapath.arena())?;
+    let tables = plan::plan_next(config, node, Some(&allocation), &RingCache::default())?;
+    let ring = |service: &DescribedService| datapath.ring(service);
+    let (settings, arena) = (datapath.settings(), datapath.arena());
+    let running = Running { description: &description, settings: &settings, arena, ring: &ring };
+    let changes = plan::diff::diff(&running, &tables);
+    ensure!(datapath.description()? == description, "the tables were changed meanwhile: try again");
+    Ok(changes)
+}
+
+fn between_files(from: &Config, to: &Config) -> Result<Changes> {
+    // The same on both sides, whatever it is: only tunnels without a source of their own take it.
+    let node = NodeAddresses { v4: Some([192, 0, 2, 1].into()), v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()) };
+    let before = plan::plan(from, node)?;
+    let after = plan::plan(to, node)?;
+    Ok(plan::diff::diff_tables(&before, &after))
 }
 
 fn status(pins: &Pins, output: Output) -> Result<()> {
@@ -113,8 +168,29 @@ fn status(pins: &Pins, output: Output) -> Result<()> {
     let description = datapath.description()?;
     let stats = Stats::read(&datapath, &description)?;
     let place = pins.root().display().to_string();
-    let status = show::status(&datapath, &description, &stats, &links::list()?, pins.holder(), place);
+    let network = network(&datapath, &description)?;
+    let status = show::status(&datapath, &description, &stats, &network, pins.holder(), place);
     print(output, || show::status_text(&status), || show::json_text(&status))
+}
+
+/// What the kernel says of the network. Routes are looked up where their answer could matter alone: there may be
+/// thousands of backends.
+fn network(datapath: &Datapath, description: &Description) -> Result<Network> {
+    let links = links::list()?;
+    let entries = datapath.interfaces();
+    let mut network = Network::default();
+    let mut routes_matter = false;
+    for link in links.iter().filter(|link| entries.iter().any(|entry| entry.index == link.index)) {
+        let found = offloads::read(link.index);
+        routes_matter |= found.as_ref().is_ok_and(|found| offloads::may_strip(link, *found, &links));
+        network.offloads.insert(link.index, found.map_err(|error| format!("{error:#}")));
+    }
+    if routes_matter {
+        let backends = description.services.iter().flat_map(|service| service.backends.iter());
+        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).collect();
+        network.ways = next_hops::interfaces_to(&Vec::from_iter(addresses))?;
+    }
+    Ok(Network { links, ..network })
 }
 
 fn list(pins: &Pins, output: Output, only: Option<&str>, with_stats: bool, with_rate: bool) -> Result<()> {

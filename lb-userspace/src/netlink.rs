@@ -1,13 +1,17 @@
-//! rtnetlink: one request and its answers, and the stream of notifications. What a message means is decided elsewhere.
+//! rtnetlink and generic netlink: one request and its answers, and the stream of notifications. What a message means is
+//! decided elsewhere.
 
-use std::io;
+use std::{convert::Infallible, io, marker::PhantomData};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
+};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use tokio::io::unix::AsyncFd;
 
@@ -22,24 +26,38 @@ const DATAGRAMS_AT_ONCE: usize = 256;
 
 /// Asks the kernel.
 ///
-/// Blocking on purpose: rtnetlink does its work inside the send call, so that the answer lies ready when that
+/// Blocking on purpose: netlink does its work inside the send call, so that the answer lies ready when that
 /// returns, and a runtime would have nothing to wait for.
-pub struct Requests {
+pub struct Requests<M = RouteNetlinkMessage> {
     socket: Socket,
     sequence: u32,
+    messages: PhantomData<M>,
 }
 
 impl Requests {
-    /// Opens a socket in the network namespace of this thread.
+    /// Opens a socket for rtnetlink, in the network namespace of this thread.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::connect(NETLINK_ROUTE)
+    }
+}
+
+impl Requests<GenericMessage> {
+    /// Opens a socket for generic netlink, in the network namespace of this thread.
+    pub fn open_generic() -> io::Result<Self> {
+        Self::connect(NETLINK_GENERIC)
+    }
+}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Requests<M> {
+    fn connect(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Requests { socket, sequence: 0 })
+        Ok(Requests { socket, sequence: 0, messages: PhantomData })
     }
 
     /// Everything of one kind.
-    pub fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub fn dump(&mut self, message: M) -> io::Result<Vec<M>> {
         let mut attempt = 1;
         loop {
             let (answers, interrupted) = self.exchange(message.clone(), NLM_F_DUMP)?;
@@ -51,18 +69,18 @@ impl Requests {
     }
 
     /// One thing.
-    pub fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+    pub fn get(&mut self, message: M) -> io::Result<M> {
         let (mut answers, _) = self.exchange(message, 0)?;
         answers.pop().ok_or_else(|| io::Error::other("the kernel's answer could not be read"))
     }
 
     /// A change, done when this returns.
-    pub fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    pub fn change(&mut self, message: M, flags: u16) -> io::Result<()> {
         self.exchange(message, flags | NLM_F_ACK).map(|_| ())
     }
 
     /// Sends one request and reads to the end of its answers; also says whether they changed meanwhile.
-    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    fn exchange(&mut self, message: M, flags: u16) -> io::Result<(Vec<M>, bool)> {
         self.send(message, flags)?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
         let mut datagram = Vec::with_capacity(DATAGRAM);
@@ -90,16 +108,59 @@ impl Requests {
         }
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&mut self, message: M, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0).map(|_| ())
+    }
+}
+
+/// A message of generic netlink: to or from a family, whose number the kernel gives out when it is asked for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GenericMessage {
+    /// The family.
+    pub family: u16,
+    /// What it is to do, or did.
+    pub command: u8,
+    /// Version of the family's messages.
+    pub version: u8,
+    /// The attributes, as they go over the wire.
+    pub attributes: Vec<u8>,
+}
+
+/// Command, version, and two bytes that are 0.
+const GENERIC_HEADER: usize = 4;
+
+impl NetlinkSerializable for GenericMessage {
+    fn message_type(&self) -> u16 {
+        self.family
+    }
+
+    fn buffer_len(&self) -> usize {
+        GENERIC_HEADER + self.attributes.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(GENERIC_HEADER);
+        header.copy_from_slice(&[self.command, self.version, 0, 0]);
+        attributes.copy_from_slice(&self.attributes);
+    }
+}
+
+impl NetlinkDeserializable for GenericMessage {
+    type Error = Infallible;
+
+    /// One that is cut short has command 0, which no answer has, and no attributes.
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        let (head, attributes) = payload.split_at_checked(GENERIC_HEADER).unwrap_or_default();
+        let [command, version] = *head.first_chunk().unwrap_or(&[0, 0]);
+        Ok(GenericMessage { family: header.message_type, command, version, attributes: attributes.to_vec() })
     }
 }
 
@@ -167,7 +228,7 @@ fn notification(bytes: &[u8]) -> Notification {
     }
 }
 
-fn read(bytes: &[u8]) -> Option<NetlinkPayload<RouteNetlinkMessage>> {
+fn read<M: NetlinkDeserializable>(bytes: &[u8]) -> Option<NetlinkPayload<M>> {
     match NetlinkMessage::deserialize(bytes) {
         Ok(message) => Some(message.payload),
         Err(error) => {

@@ -17,7 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::links::{self, Link};
 use crate::netlink::{Notification, Notifications, Requests};
-use table::{Said, Table};
+use table::{Route, Said, Table};
 
 /// Routes rarely change alone: all are looked up again once they have been quiet, or changing, for this long.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -71,6 +71,27 @@ pub enum NextHop {
         /// The address that this host would send from.
         source: Option<IpAddr>,
     },
+}
+
+impl NextHop {
+    /// The kernel's index of the interface that packets leave by.
+    pub fn interface(&self) -> Option<u32> {
+        match self {
+            NextHop::Resolving { interface, .. } | NextHop::Known { interface, .. } => Some(*interface),
+            NextHop::Unreachable { .. } | NextHop::Local => None,
+        }
+    }
+}
+
+/// Looks up once by which interface packets leave for each of these addresses; those that no way leads to are missing.
+pub fn interfaces_to(addresses: &[IpAddr]) -> Result<Vec<(IpAddr, u32)>> {
+    let mut requests = Requests::open().context("cannot ask the kernel for routes")?;
+    let links = links::dump(&mut requests).context("cannot list the interfaces")?;
+    let ways = addresses.iter().filter_map(|address| match kernel::route(&mut requests, &links, *address) {
+        Route::Via { hop, .. } => Some((*address, hop.interface)),
+        Route::Unreachable { .. } | Route::Local => None,
+    });
+    Ok(ways.collect())
 }
 
 /// Keeps the next hops of a set of backends.

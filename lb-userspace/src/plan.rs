@@ -1,107 +1,88 @@
-//! From a configuration to the tables of the kernel: pure, and the same on every node.
+//! From a configuration to the tables of the kernel: pure, and the same on every node but for numbers and places, which follow
+//! from what was there before.
+
+mod allocation;
+mod description;
+pub mod diff;
+mod fingerprint;
+mod rings;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use lb_common::{
     abi::{self, Address, Encapsulation, Match, Service, Settings, Slot},
     hash,
     place::place,
-    ring::{Member, Ring, identity},
+    ring::{Member, identity},
 };
-use serde::{Deserialize, Serialize};
 
+pub use self::{
+    allocation::{Allocation, BackendKey, MIN_ARENA},
+    description::{DescribedBackend, DescribedService, DescribedVip, Description},
+    rings::{BuiltRing, RingCache, RingKey},
+};
 use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Syn, Vip};
 
 /// Everything that is written into the kernel for one configuration.
 pub struct Tables {
     /// What holds for all packets.
     pub settings: Settings,
-    /// Entries of the services' table; `ring` is an index into `rings` until they have a place.
+    /// Entries of the services' table; `ring` is a place in the arena.
     pub services: Vec<Service>,
     /// Where each entry stands in its half.
     pub positions: Vec<u32>,
     /// Distinct rings: services with equal backends share one.
-    pub rings: Vec<Vec<Slot>>,
-    /// Entries of the backends' table by id, next hops not yet known.
-    pub backends: Vec<abi::Backend>,
-    /// The address of each backend, by id.
-    pub addresses: Vec<IpAddr>,
+    pub rings: Vec<PlacedRing>,
+    /// By address and method, next hops not yet known.
+    pub backends: Vec<PlannedBackend>,
+    /// VIP entries whose ids stood for nothing before: their counters begin at 0.
+    pub fresh_vips: Vec<u16>,
+    /// Slots that the arena should have, where the configuration says it; `weir run` makes an arena, a reload does not.
+    pub arena: Option<u32>,
     /// All of it in words.
     pub description: Description,
+    /// What numbers and places these tables use.
+    pub allocation: Allocation,
 }
 
-/// What tables hold, in words: kept beside them in the kernel, so that reading verbs need no agent and no file.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Description {
-    /// Version of weir that made the tables.
-    pub weir: String,
-    /// Hash of the configuration's meaning: equal on siblings that agree.
-    pub configuration: String,
-    /// How VIPs are announced.
-    pub announce: String,
-    /// The hash key is the one that everybody knows.
-    pub public_hash_key: bool,
-    /// The interfaces, by their numbers.
-    pub interfaces: Vec<String>,
-    /// By name.
-    pub services: Vec<DescribedService>,
+/// A ring and where it goes.
+#[derive(Clone, Debug)]
+pub struct PlacedRing {
+    /// What it is a function of.
+    pub key: RingKey,
+    /// Where it begins in the arena, in slots.
+    pub start: u32,
+    /// It is not there yet.
+    pub fresh: bool,
+    /// What goes there.
+    pub ring: Arc<BuiltRing>,
 }
 
-impl Description {
-    /// Every address that is a VIP, once.
-    pub fn vip_addresses(&self) -> Result<Vec<IpAddr>> {
-        let vips = self.services.iter().flat_map(|service| &service.vips);
-        let parse = |vip: &DescribedVip| {
-            let parsed: Result<Vip, _> = vip.vip.parse();
-            parsed.map(|parsed| parsed.address).map_err(|_| anyhow!("vip {:?} in the tables: none", vip.vip))
-        };
-        Ok(vips.map(parse).collect::<Result<BTreeSet<_>>>()?.into_iter().collect())
+impl PlacedRing {
+    /// Who owns each slot and who stands behind.
+    pub fn slots(&self) -> &[Slot] {
+        self.ring.slots()
     }
 }
 
-/// One service.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DescribedService {
-    /// Its name in the configuration.
-    pub name: String,
-    /// How packets reach its backends.
-    pub forward: String,
-    /// What is hashed.
-    pub hash: String,
-    /// What happens to SYNs with window 0 and no options.
-    pub syn: String,
-    /// Size of the ring.
-    pub slots: u32,
-    /// Its VIP entries.
-    pub vips: Vec<DescribedVip>,
-    /// Its backends.
-    pub backends: Vec<DescribedBackend>,
-}
-
-/// One VIP entry.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DescribedVip {
-    /// As written: address, port or `*`, `/udp`.
-    pub vip: String,
-    /// Which entry of the VIPs' counters.
+/// A backend's entry.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct PlannedBackend {
+    /// Its number in the backends' table.
     pub id: u16,
-}
-
-/// One backend of a service.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DescribedBackend {
     /// Its address.
     pub address: IpAddr,
-    /// Its weight; 0 is drained.
-    pub weight: u16,
-    /// Which entry of the backends' table.
-    pub id: u16,
-    /// Slots that it owns in the service's ring.
-    pub owned: u32,
+    /// What stands there, the next hop not yet known.
+    pub entry: abi::Backend,
+    /// The id stood for nothing before: the entry is to be written, and its counters begin at 0.
+    pub fresh: bool,
 }
 
 /// Sources of tunnels where the configuration names none: this node's addresses.
@@ -113,64 +94,82 @@ pub struct NodeAddresses {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// A backend's key in the tables: the same address by two methods is two entries.
-type BackendKey = (IpAddr, Encapsulation);
-
-/// Computes the tables of a configuration.
+/// Computes the tables of a configuration where nothing was before.
 pub fn plan(config: &Config, node: NodeAddresses) -> Result<Tables> {
-    let ids = backend_ids(config);
-    let mut rings = Rings::default();
+    plan_next(config, node, None, &RingCache::default())
+}
+
+/// Computes the tables of a configuration beside those in use: `previous` is what these use, `cache` has their rings.
+pub fn plan_next(
+    config: &Config,
+    node: NodeAddresses,
+    previous: Option<&Allocation>,
+    cache: &RingCache,
+) -> Result<Tables> {
+    let sets = Sets::new(config);
+    let nothing = Allocation::empty(0);
+    let before = previous.unwrap_or(&nothing);
+    let vips = config.services.values().flat_map(|service| service.vips.iter().copied());
+    let allocation = before.next_ids(vips, sets.backends.iter().copied())?;
+    let ids_of = sets.ids(&allocation)?;
+    let (rings, ring_of) = sets.rings(&ids_of);
+    let allocation = match previous {
+        Some(_) => allocation.next_rings(&rings)?,
+        None => allocation.in_arena(allocation::arena_size(config.arena, &rings)?).next_rings(&rings)?,
+    };
+    let built = cache.rings(&rings);
+    let rings = rings.into_iter().zip(built).map(|(key, ring)| placed(key, ring, before, &allocation));
+    let rings: Vec<PlacedRing> = rings.collect::<Result<_>>()?;
+    let described = sets.sets.iter().zip(&ids_of).zip(&ring_of);
+    let described: Vec<_> = described.map(|((set, ids), ring)| describe_set(set, ids, &rings[*ring])).collect();
+
     let mut services = Vec::new();
-    let mut described = Vec::new();
-    for service in config.services.values() {
-        let members: Vec<_> = service
-            .backends
-            .iter()
-            .map(|backend| Member {
-                id: ids[&(backend.address, encapsulation(service.forward, backend.address))],
-                identity: identity(&backend.address),
-                weight: backend.weight,
-            })
-            .collect();
-        let ring = rings.index(service.slots, &members);
-        let first_id = services.len() as u16;
-        services.extend(service.vips.iter().enumerate().map(|(i, vip)| entry(service, vip, ring, first_id + i as u16)));
-        described.push((ring, describe(service, &members, first_id)));
+    let mut does = Vec::new();
+    let mut live = Vec::new();
+    let mut descriptions = Vec::new();
+    for (service, set) in config.services.values().zip(&sets.set_of) {
+        let ring = &rings[ring_of[*set]];
+        let ids = service.vips.iter().map(|vip| allocation.vip(vip)).collect::<Option<Vec<_>>>();
+        let ids = ids.context("every VIP was given an id")?;
+        services.extend(service.vips.iter().zip(&ids).map(|(vip, id)| entry(service, vip, ring.start, *id)));
+        does.extend(service.vips.iter().map(|_| (service.forward, ring.ring.fingerprint)));
+        live.extend(service.vips.iter().map(|_| has_owner(ring)));
+        descriptions.push(describe(service, ring.start, &ids, Arc::clone(&described[*set])));
     }
-    let built = rings.build();
     let entries = services.clone();
-    services.extend(address_entries(config, &entries, &built));
+    services.extend(address_entries(config, &entries, &live));
     let keys: Vec<_> = services.iter().map(|service| (service.address, service.matches)).collect();
     let placement = place(&keys).context("the VIPs do not fit the table of services")?;
-
-    for (ring, service) in &mut described {
-        for backend in &mut service.backends {
-            backend.owned = built[*ring as usize].owned(backend.id) as u32;
-        }
-    }
-    let backends = backend_entries(&ids);
+    let backends: Vec<_> = allocation.backends().map(|(key, id)| planned(key, id, before)).collect();
+    let fresh = config.services.values().flat_map(|service| &service.vips).filter(|vip| before.vip(vip).is_none());
+    let settings = settings(config, node, placement.seed, &backends)?;
+    let tables = fingerprint::of_tables(&settings, fingerprints(&services, &does));
     Ok(Tables {
-        settings: settings(config, node, placement.seed, &backends)?,
+        settings,
         services,
         positions: placement.positions,
-        rings: built.iter().map(|ring| ring.slots().to_vec()).collect(),
+        rings,
         backends,
-        addresses: ids.keys().map(|(address, _)| *address).collect(),
+        fresh_vips: fresh.filter_map(|vip| allocation.vip(vip)).collect(),
+        arena: config.arena,
         description: Description {
             weir: env!("CARGO_PKG_VERSION").into(),
             configuration: format!("{:016x}", config.fingerprint()),
+            tables: format!("{tables:016x}"),
             announce: config.announce.to_string(),
+            macs: config.macs.iter().map(|mac| mac.map(|octet| format!("{octet:02x}")).join(":")).collect(),
             public_hash_key: config.hash_key.public_default,
             interfaces: config.interfaces.clone(),
-            services: described.into_iter().map(|(_, service)| service).collect(),
+            services: descriptions,
         },
+        allocation,
     })
 }
 
 impl Tables {
-    /// Elements that RINGS needs: both generations.
+    /// Elements that RINGS needs: two slots share one.
     pub fn arena_pairs(&self) -> u32 {
-        2 * self.rings.iter().map(|ring| ring.len().div_ceil(2) as u32).sum::<u32>().max(1)
+        self.allocation.arena().div_ceil(2)
     }
 
     /// Where VIPs fall, as [`abi::Half::vips`] keeps it.
@@ -187,6 +186,136 @@ impl Tables {
         let bytes = 2 * serde_json::to_vec(&self.description)?.len();
         u32::try_from(bytes.div_ceil(4096) + 1).context("the description of the tables is too long")
     }
+
+    /// The rings, for a [`RingCache`] to keep once these tables are in use.
+    pub fn kept_rings(&self) -> impl Iterator<Item = (RingKey, Arc<BuiltRing>)> {
+        self.rings.iter().map(|ring| (ring.key.clone(), Arc::clone(&ring.ring)))
+    }
+}
+
+/// The distinct sets of backends of a configuration: a thousand services may share one.
+struct Sets<'a> {
+    sets: Vec<Set<'a>>,
+    /// Which of them each service has.
+    set_of: Vec<usize>,
+    backends: BTreeSet<BackendKey>,
+}
+
+type Set<'a> = (Forward, u32, &'a [config::Backend]);
+
+impl<'a> Sets<'a> {
+    fn new(config: &'a Config) -> Self {
+        let mut sets: Vec<Set> = Vec::new();
+        let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut index = |service: &'a config::Service| {
+            let set: Set = (service.forward, service.slots, &service.backends);
+            let alike = known.entry(rough_hash(&set)).or_default();
+            alike.iter().copied().find(|other| sets[*other] == set).unwrap_or_else(|| {
+                sets.push(set);
+                alike.push(sets.len() - 1);
+                sets.len() - 1
+            })
+        };
+        let set_of = config.services.values().map(&mut index).collect();
+        let keys = |(forward, _, backends): &Set<'a>| {
+            let (forward, backends) = (*forward, *backends);
+            backends.iter().map(move |backend| (backend.address, encapsulation(forward, backend.address)))
+        };
+        let backends = sets.iter().flat_map(keys).collect();
+        Sets { sets, set_of, backends }
+    }
+
+    /// The ids of each set's backends.
+    fn ids(&self, allocation: &Allocation) -> Result<Vec<Vec<u16>>> {
+        let of_set = |(forward, _, backends): &Set| {
+            let id = |backend: &config::Backend| {
+                allocation.backend(&(backend.address, encapsulation(*forward, backend.address)))
+            };
+            backends.iter().map(id).collect::<Option<Vec<_>>>()
+        };
+        self.sets.iter().map(of_set).collect::<Option<_>>().context("every backend was given an id")
+    }
+
+    /// The distinct rings, and which of them each set has.
+    fn rings(&self, ids_of: &[Vec<u16>]) -> (Vec<RingKey>, Vec<usize>) {
+        let mut rings = Vec::new();
+        let mut known: BTreeMap<RingKey, usize> = BTreeMap::new();
+        let mut ring_of = Vec::new();
+        for ((_, slots, backends), ids) in self.sets.iter().zip(ids_of) {
+            let members = backends.iter().zip(ids);
+            let members = members.map(|(backend, id)| member(*id, &backend.address, backend.weight, backend.part));
+            let key = RingKey::new(*slots, members.collect());
+            ring_of.push(*known.entry(key).or_insert_with_key(|key| {
+                rings.push(key.clone());
+                rings.len() - 1
+            }));
+        }
+        (rings, ring_of)
+    }
+}
+
+/// What each entry does. Those of bare addresses, at the end, have no ring that another entry has not.
+fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
+    let does = does.iter().map(|(forward, ring)| (*forward as u8, *ring)).chain(std::iter::repeat((0, 0)));
+    services.iter().zip(does).map(|(service, (forward, ring))| {
+        let Service { address, matches, flags, .. } = *service;
+        fingerprint::Entry { address, matches, flags, forward, ring }
+    })
+}
+
+/// A hash to find equal sets by: it is taken of every backend of every service, however many share a set.
+fn rough_hash((_, slots, backends): &Set) -> u64 {
+    backends.iter().fold(u64::from(*slots), |hash, backend| {
+        let address = match backend.address {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => address.to_bits() as u64,
+        };
+        hash::mix(hash ^ address ^ u64::from(backend.weight) << 48)
+    })
+}
+
+/// A backend as a ring sees it.
+fn member(id: u16, address: &IpAddr, weight: u16, part: u32) -> Member {
+    Member { id, identity: identity(address), weight, part }
+}
+
+fn placed(key: RingKey, ring: Arc<BuiltRing>, before: &Allocation, now: &Allocation) -> Result<PlacedRing> {
+    let start = now.ring(&key).context("every ring was given a place")?;
+    Ok(PlacedRing { start, fresh: before.ring(&key).is_none(), key, ring })
+}
+
+fn planned(key: BackendKey, id: u16, before: &Allocation) -> PlannedBackend {
+    let (address, encapsulation) = key;
+    let entry = abi::Backend {
+        address: address.into(),
+        encapsulation: encapsulation as u8,
+        mtu: u16::MAX,
+        ..abi::Backend::default()
+    };
+    PlannedBackend { id, address, entry, fresh: before.backend(&key).is_none() }
+}
+
+fn describe_set((_, _, backends): &Set, ids: &[u16], ring: &PlacedRing) -> Arc<[DescribedBackend]> {
+    let describe = |(backend, id): (&config::Backend, &u16)| {
+        let config::Backend { address, weight, part, overridden } = *backend;
+        DescribedBackend { address, weight, part, id: *id, owned: ring.ring.owned(*id), overridden }
+    };
+    backends.iter().zip(ids).map(describe).collect()
+}
+
+fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[DescribedBackend]>) -> DescribedService {
+    let vips = service.vips.iter().zip(ids);
+    DescribedService {
+        name: service.name.clone(),
+        forward: service.forward.to_string(),
+        hash: service.hash.to_string(),
+        syn: service.syn.to_string(),
+        slots: service.slots,
+        ring,
+        vips: vips.map(|(vip, id)| DescribedVip { vip: vip.to_string(), id: *id }).collect(),
+        backends,
+        removed: service.removed.clone(),
+    }
 }
 
 fn encapsulation(forward: Forward, backend: IpAddr) -> Encapsulation {
@@ -194,59 +323,6 @@ fn encapsulation(forward: Forward, backend: IpAddr) -> Encapsulation {
         (Forward::L2, _) => Encapsulation::L2,
         (Forward::Ipip, IpAddr::V4(_)) => Encapsulation::Ip4,
         (Forward::Ipip, IpAddr::V6(_)) => Encapsulation::Ip6,
-    }
-}
-
-/// Numbers for all distinct backends, in order of address and method, whatever the order of the file.
-fn backend_ids(config: &Config) -> BTreeMap<BackendKey, u16> {
-    let keys = config.services.values().flat_map(|service| {
-        service.backends.iter().map(|backend| (backend.address, encapsulation(service.forward, backend.address)))
-    });
-    let mut ids: BTreeMap<BackendKey, u16> = keys.map(|key| (key, 0)).collect();
-    ids.values_mut().zip(0..).for_each(|(id, number)| *id = number);
-    ids
-}
-
-fn backend_entries(ids: &BTreeMap<BackendKey, u16>) -> Vec<abi::Backend> {
-    ids.keys()
-        .map(|(address, encapsulation)| abi::Backend {
-            address: (*address).into(),
-            encapsulation: *encapsulation as u8,
-            mtu: u16::MAX,
-            ..abi::Backend::default()
-        })
-        .collect()
-}
-
-/// Rings that are wanted, each once.
-#[derive(Default)]
-struct Rings {
-    indices: BTreeMap<(u32, Vec<(u16, u16)>), u32>,
-    wanted: Vec<(u32, Vec<Member>)>,
-}
-
-impl Rings {
-    fn index(&mut self, slots: u32, members: &[Member]) -> u32 {
-        let key = (slots, members.iter().map(|member| (member.id, member.weight)).collect());
-        *self.indices.entry(key).or_insert_with(|| {
-            self.wanted.push((slots, members.to_vec()));
-            self.wanted.len() as u32 - 1
-        })
-    }
-
-    /// Builds all of them, on all CPUs.
-    fn build(&self) -> Vec<Ring> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = self.wanted.len().div_ceil(threads).max(1);
-        std::thread::scope(|scope| {
-            let build = |(slots, members): &(u32, Vec<Member>)| Ring::build(*slots, members);
-            let workers: Vec<_> = self
-                .wanted
-                .chunks(share)
-                .map(|share| scope.spawn(move || share.iter().map(build).collect::<Vec<_>>()))
-                .collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("building a ring does not panic")).collect()
-        })
     }
 }
 
@@ -279,23 +355,29 @@ fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
 }
 
 /// One entry for each bare address, by which packets are judged whose ports cannot be read. `entries` are those of the
-/// VIPs, in the order of the configuration, and `rings` what their `ring` counts in.
-fn address_entries(config: &Config, entries: &[Service], rings: &[Ring]) -> Vec<Service> {
+/// VIPs, in the order of the configuration, `live` whether their rings have a backend.
+fn address_entries(config: &Config, entries: &[Service], live: &[bool]) -> Vec<Service> {
     let vips = config.services.values().flat_map(|service| &service.vips);
     let mut addresses: BTreeMap<IpAddr, Vec<(&Vip, &Service)>> = BTreeMap::new();
-    for (vip, entry) in vips.zip(entries) {
+    let mut alive = BTreeSet::new();
+    for ((vip, entry), live) in vips.zip(entries).zip(live) {
         addresses.entry(vip.address).or_default().push((vip, entry));
+        if *live {
+            alive.insert(vip.address);
+        }
     }
-    addresses.into_iter().map(|(address, vips)| address_entry(config, address, &vips, rings)).collect()
+    let entry = |(address, vips): (IpAddr, Vec<_>)| {
+        let mut entry = address_entry(config, address, &vips);
+        entry.flags |= if alive.contains(&address) { Service::LIVE } else { 0 };
+        entry
+    };
+    addresses.into_iter().map(entry).collect()
 }
 
-fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)], rings: &[Ring]) -> Service {
+fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) -> Service {
     let mut flags = if config.announce == config::Announce::None { 0 } else { Service::ANNOUNCE };
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         flags |= if vip.protocol == Protocol::Tcp { Service::ALL_TCP } else { Service::ALL_UDP };
-    }
-    if vips.iter().any(|(_, entry)| has_owner(&rings[entry.ring as usize])) {
-        flags |= Service::LIVE;
     }
     let mut entry =
         Service { address: address.into(), matches: Match::address(version(address)), ..Service::default() };
@@ -311,19 +393,20 @@ fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)], ri
 }
 
 /// Whether a ring has a backend at all: no slot has one, or all have.
-fn has_owner(ring: &Ring) -> bool {
+fn has_owner(ring: &PlacedRing) -> bool {
     ring.slots().first().is_some_and(|slot| slot.first != abi::NO_BACKEND)
 }
 
-fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[abi::Backend]) -> Result<Settings> {
+fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[PlannedBackend]) -> Result<Settings> {
     let mut settings = Settings {
         service_seed: seed,
         hash_key: hash::expand_key(config.hash_key.bytes),
         flags: if config.bad_flags == BadFlags::Pass { Settings::PASS_BAD_FLAGS } else { 0 },
         ..Settings::default()
     };
-    let uses =
-        |encapsulation: Encapsulation| backends.iter().any(|backend| backend.encapsulation == encapsulation as u8);
+    let uses = |encapsulation: Encapsulation| {
+        backends.iter().any(|backend| backend.entry.encapsulation == encapsulation as u8)
+    };
     if let Some(prefix) = config.tunnel_source.v4 {
         settings.tunnel_source4 = Address::from(prefix.address).0[3];
         settings.tunnel_vary4 = host_bits(prefix.length);
@@ -350,24 +433,4 @@ fn settings(config: &Config, node: NodeAddresses, seed: u64, backends: &[abi::Ba
 /// The bits of a word, as it stands in a packet, that lie behind a prefix.
 fn host_bits(prefix: u8) -> u32 {
     u32::MAX.checked_shr(prefix.into()).unwrap_or(0).to_be()
-}
-
-fn describe(service: &config::Service, members: &[Member], first_id: u16) -> DescribedService {
-    let backends = service.backends.iter().zip(members);
-    DescribedService {
-        name: service.name.clone(),
-        forward: service.forward.to_string(),
-        hash: service.hash.to_string(),
-        syn: service.syn.to_string(),
-        slots: service.slots,
-        vips: service.vips.iter().zip(first_id..).map(|(vip, id)| DescribedVip { vip: vip.to_string(), id }).collect(),
-        backends: backends
-            .map(|(backend, member)| DescribedBackend {
-                address: backend.address,
-                weight: backend.weight,
-                id: member.id,
-                owned: 0,
-            })
-            .collect(),
-    }
 }

@@ -1,5 +1,9 @@
 //! Text and JSON of the reading verbs. Reads nothing itself.
 
+pub mod changes;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lb_common::{abi::NextHop, verdict::Stripping};
 use serde::Serialize;
@@ -9,6 +13,7 @@ use crate::{
     datapath::Datapath,
     explain::{Answer, Question},
     links::{Link, Mode, mac_text},
+    offloads::{self, Offloads},
     plan::{DescribedBackend, DescribedService, Description},
     stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats},
 };
@@ -119,13 +124,19 @@ pub fn list_text(listed: &[Listed], columns: Columns) -> String {
             let share = 100.0 * f64::from(backend.owned) / f64::from(service.slots);
             let cells = [
                 format!("  -> {}", backend.address),
-                backend.weight.to_string(),
+                match backend.overridden_text() {
+                    Some(overridden) => format!("{} ({overridden})", backend.weight),
+                    None => backend.weight.to_string(),
+                },
                 format!("{share:.1} %"),
                 next_hop.text(),
                 String::new(),
             ];
             let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.backends[index]));
             row(&mut table, with(cells.to_vec(), traffic));
+        }
+        for backend in &service.removed {
+            row(&mut table, vec![format!("  -> {backend}"), "(removed)".into()]);
         }
     }
     for column in 5..5 + numbers.len() {
@@ -212,6 +223,8 @@ pub struct Status {
     pub agent: Option<u32>,
     /// Hash of the configuration: equal on siblings that agree.
     pub configuration: String,
+    /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
+    pub tables: String,
     /// How many services there are.
     pub services: usize,
     /// How many VIP entries.
@@ -239,6 +252,19 @@ pub struct StatusInterface {
     pub up: bool,
     /// Whether VIPs are announced there.
     pub announce: bool,
+    /// What its hardware does with frames before the program sees them, `null` if that is not known.
+    pub offloads: Option<Offloads>,
+}
+
+/// What the kernel says of the network, as far as `weir status` needs it.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// All interfaces.
+    pub links: Vec<Link>,
+    /// Of the attached interfaces, by their index; or why they cannot be told.
+    pub offloads: BTreeMap<u32, Result<Offloads, String>>,
+    /// Backends and the index of the interface that their packets leave by, where that matters.
+    pub ways: Vec<(IpAddr, u32)>,
 }
 
 /// Joins what `weir status` shows.
@@ -246,11 +272,12 @@ pub fn status(
     datapath: &Datapath,
     description: &Description,
     stats: &Stats,
-    links: &[Link],
+    network: &Network,
     agent: Option<u32>,
     pins: String,
 ) -> Status {
     let entries = datapath.interfaces();
+    let Network { links, offloads, ways } = network;
     let interfaces: Vec<_> = description
         .interfaces
         .iter()
@@ -259,7 +286,8 @@ pub fn status(
             let link = links.iter().find(|link| link.index == entry.index);
             let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
             let up = link.is_some_and(Link::works);
-            StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0 }
+            let offloads = offloads.get(&entry.index).and_then(|found| found.as_ref().ok().copied());
+            StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0, offloads }
         })
         .collect();
     let mut warnings = Vec::new();
@@ -282,6 +310,16 @@ pub fn status(
                 .push(format!("interface {}: no XDP program is attached (weir run attaches it)", interface.name)),
         }
     }
+    for link in links.iter().filter(|link| interfaces.iter().any(|interface| interface.name == link.name)) {
+        let mode = link.xdp.map(|xdp| xdp.mode);
+        match offloads.get(&link.index) {
+            Some(Ok(found)) => warnings.extend(offloads::warnings(link, *found, mode, links, ways)),
+            Some(Err(error)) => {
+                warnings.push(format!("interface {}: whether LRO is on is not known: {error}", link.name))
+            }
+            None => {}
+        }
+    }
     if description.public_hash_key {
         warnings.push(
             "hash_key: the public default is in use, so anybody can aim at one backend (openssl rand -hex 16)".into(),
@@ -294,6 +332,7 @@ pub fn status(
         pins,
         agent,
         configuration: description.configuration.clone(),
+        tables: description.tables.clone(),
         services: description.services.len(),
         vips: count(|service| service.vips.len()),
         backends: count(|service| service.backends.len()),
@@ -348,8 +387,9 @@ pub fn status_text(status: &Status) -> String {
         let announce = if interface.announce { "announces VIPs" } else { "does not announce VIPs" };
         line("interface", format!("{}: {mode}, {announce}", interface.name));
     }
-    let Status { services, vips, backends, configuration, packets, dropped, .. } = status;
+    let Status { services, vips, backends, configuration, tables, packets, dropped, .. } = status;
     line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));
+    line("tables", tables.clone());
     line("packets", format!("{packets} seen, {dropped} dropped"));
     for warning in &status.warnings {
         line("warning", warning.clone());

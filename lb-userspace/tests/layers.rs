@@ -3,11 +3,12 @@
 use std::{fs, path::Path};
 
 /// From the bottom to the top: a module may use only those above it in this list.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["netlink"],
     &["links"],
-    &["next_hops", "announce"],
+    &["next_hops", "announce", "offloads"],
     &["config"],
+    &["overrides"],
     &["plan"],
     &["datapath"],
     &["stats", "explain"],

@@ -88,9 +88,19 @@ pub const ROWS: &[(&str, &str)] = &[
     ("75", "Next hop on another interface"),
 ];
 
-/// Rows about an interface, not a packet: what a start refuses.
-pub const OF_INTERFACES: &[(&str, &str)] =
-    &[("9", "VLAN tags stripped in hardware under a VLAN interface"), ("68", "LRO on the interface")];
+/// Rows about an interface, not a packet: what a start refuses, and where that is tested.
+pub const OF_INTERFACES: &[(&str, &str, &str)] = &[
+    (
+        "9",
+        "VLAN tags stripped in hardware under a VLAN interface that a backend is on: `weir run` refuses",
+        "lb-userspace/src/offloads/tests.rs, tests/tests/netns/offloads.rs",
+    ),
+    (
+        "68",
+        "LRO on the interface: `weir run` refuses, `--force` goes on and `weir status` warns",
+        "lb-userspace/src/offloads/tests.rs, tests/tests/netns/offloads.rs",
+    ),
+];
 
 /// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
 pub const NOT_YET: &[(&str, &str)] = &[
@@ -125,8 +135,8 @@ pub fn document() -> String {
         }
     }
     text += "\n## Rows about interfaces\n\n";
-    for (number, subject) in OF_INTERFACES {
-        let _ = writeln!(text, "- {number}: {subject}");
+    for (number, subject, tests) in OF_INTERFACES {
+        let _ = writeln!(text, "- {number}: {subject} ({tests})");
     }
     // Two empty lines in a row where a row has nothing of its own.
     text.replace("\n\n\n", "\n\n")

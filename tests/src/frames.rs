@@ -50,7 +50,7 @@ pub const SERVICE_VLAN: Tag = (0x88a8, 0x00c8);
 pub const PRIORITY: Tag = (0x8100, 0xa000);
 
 /// A packet from a client to a VIP, to be changed until it is what a row wants.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Packet {
     destination: Mac,
     sender: Mac,
@@ -68,14 +68,14 @@ pub struct Packet {
     vip: String,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Network {
     V4(Ipv4Header),
     /// The fixed header, and extension headers by their kinds; the byte that says what follows is filled in.
     V6(Ipv6Header, Vec<(u8, Vec<u8>)>),
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Transport {
     Tcp(Box<TcpHeader>),
     Udp {
@@ -329,6 +329,11 @@ impl Packet {
         }
         (self.destination, self.sender) = (self.sender, OURS);
         self
+    }
+
+    /// Whether it is a segment of TCP.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(_))
     }
 
     /// As the configuration writes it.

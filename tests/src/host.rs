@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Service, Slot, SlotPair},
+    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Slot, SlotPair},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
@@ -107,20 +107,22 @@ impl HostTables {
     /// Lays the tables of a setup out.
     pub fn new(world: &World) -> Self {
         let tables = &world.tables;
-        let mut slots = Vec::new();
-        let mut starts = Vec::new();
+        let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
+        let end = tables.rings.iter().map(|ring| ring.start as usize + ring.slots().len()).max().unwrap_or(0);
+        let mut slots = vec![SlotPair::new(none, none); end.div_ceil(2)];
         for ring in &tables.rings {
-            starts.push(2 * slots.len() as u32);
-            let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
-            slots.extend(ring.chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none))));
+            let pairs = ring.slots().chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none)));
+            slots[ring.start as usize / 2..].iter_mut().zip(pairs).for_each(|(slot, pair)| *slot = pair);
         }
         // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
         let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
         live.halves[0].settings = tables.settings;
         live.interfaces[..world.interfaces.len()].copy_from_slice(&world.interfaces);
-        live.backends[..tables.backends.len()].copy_from_slice(&tables.backends);
+        for backend in &tables.backends {
+            live.backends[backend.id as usize] = backend.entry;
+        }
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            live.halves[0].services[*position as usize] = Service { ring: starts[service.ring as usize], ..*service };
+            live.halves[0].services[*position as usize] = *service;
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
         let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();

@@ -292,13 +292,14 @@ slots = 2048
     pub fn world(&self) -> World {
         let config = config::parse(self.name, &self.text()).unwrap_or_else(|error| panic!("{error}"));
         let mut tables = plan(&config, NODE).unwrap_or_else(|error| panic!("{}: {error:#}", self.name));
-        for (backend, address) in tables.backends.iter_mut().zip(&tables.addresses) {
-            match way(*address) {
+        for backend in &mut tables.backends {
+            let entry = &mut backend.entry;
+            match way(backend.address) {
                 Way::Via(hop) => {
-                    backend.next_hop = NextHop::resolved(hop.mac);
-                    (backend.interface, backend.mtu) = (hop.interface, hop.mtu);
+                    entry.next_hop = NextHop::resolved(hop.mac);
+                    (entry.interface, entry.mtu) = (hop.interface, hop.mtu);
                 }
-                Way::Local => backend.next_hop = NextHop(NextHop::LOCAL),
+                Way::Local => entry.next_hop = NextHop(NextHop::LOCAL),
                 Way::Unknown => {}
             }
         }
@@ -324,13 +325,13 @@ slots = 2048
 impl World {
     /// The address and the tunnel of a backend, by its id.
     pub fn backend(&self, id: u32) -> (IpAddr, Option<Family>) {
-        let id = id as usize;
-        let tunnel = match self.tables.backends[id].encapsulation {
+        let backend = self.tables.backends.iter().find(|backend| u32::from(backend.id) == id).unwrap();
+        let tunnel = match backend.entry.encapsulation {
             n if n == Encapsulation::Ip4 as u8 => Some(Family::V4),
             n if n == Encapsulation::Ip6 as u8 => Some(Family::V6),
             _ => None,
         };
-        (self.tables.addresses[id], tunnel)
+        (backend.address, tunnel)
     }
 }
 

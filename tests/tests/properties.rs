@@ -11,13 +11,19 @@ use proptest::{collection::vec, prelude::*};
 use tests::{
     cases::Output,
     expect::{Seen, diff, ip_packet},
-    frames::{L3, L4, L4_V6, Packet, echo, sum},
+    frames::{L3, L4, L4_V6, Packet, echo, error, sum, tcp, udp},
     host::{FIRST_BUFFER, Frame, HEADROOM, Host},
     mutate::{CASES, asked_for, damaged, random, vip_addresses},
-    setup::{Family, STANDARD, WEB, WEB_V6},
+    setup::{
+        DNS, DNS_OTHER, DNS_V6, Family, SOURCE, SOURCE_V6, SPLIT, SPLIT_OTHER, SPLIT_V6, SPREAD, SPREAD_V6, STANDARD,
+        TUNNEL4, TUNNEL4_UDP, TUNNEL6_V6, WEB, WEB_V6,
+    },
 };
 
 static HOST: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
+/// Two of their own, so that nobody else leaves fragments behind in them.
+static SAME: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
+static FRAGMENTED: LazyLock<Host> = LazyLock::new(|| Host::new(STANDARD.world()));
 static VIPS: LazyLock<BTreeSet<IpAddr>> = LazyLock::new(|| vip_addresses(&HOST.world));
 
 fn sent(verdict: Verdict) -> bool {
@@ -83,7 +89,59 @@ proptest! {
 
     #[test]
     fn the_same_frame_meets_the_same_end(frame in damaged()) {
-        prop_assert_eq!(run(&frame, HEADROOM, FIRST_BUFFER)?, run(&frame, HEADROOM, FIRST_BUFFER)?);
+        prop_assert_eq!(SAME.run_frame(&frame), SAME.run_frame(&frame));
+    }
+
+    /// However a datagram is cut, and in whatever order what follows the first fragment comes.
+    #[test]
+    fn fragments_of_a_datagram_reach_one_backend(
+        packet in packets(), id in any::<u32>(), cuts in vec(1..100usize, 1..6), order in any::<u64>(),
+    ) {
+        let packet = packet.id(id);
+        let length = packet.packet().len() - if packet.vip().starts_with('[') { 40 } else { 20 };
+        // The first has the headers.
+        let cuts: BTreeSet<_> = cuts.into_iter().map(|cut| 56 + 8 * cut).filter(|cut| *cut < length).collect();
+        let ends: Vec<_> = [0].into_iter().chain(cuts).chain([length]).collect();
+        let mut fragments: Vec<_> = ends.windows(2).map(|ends| packet.fragment(ends[0], ends[1]).frame()).collect();
+        let later = fragments.len() - 1;
+        fragments[1..].rotate_left(order as usize % later.max(1));
+
+        let reached = |frame: &[u8]| {
+            let (_, seen) = FRAGMENTED.run_frame(frame);
+            prop_assert!(sent(seen.verdict), "{}", seen.verdict.label());
+            Ok(seen.backend)
+        };
+        let backend = reached(&fragments[0])?;
+        for fragment in &fragments[1..] {
+            prop_assert_eq!(reached(fragment)?, backend);
+        }
+        if packet.is_tcp() {
+            prop_assert_eq!(reached(&packet.frame())?, backend, "its connection's");
+        }
+    }
+
+    /// Whatever is quoted beyond what tells the flow, and whoever says so.
+    #[test]
+    fn icmp_errors_reach_the_backend_of_their_flow(
+        packet in packets(), kind in 0..4usize, code in any::<u8>(), word in any::<[u8; 4]>(),
+        bytes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), length in any::<prop::sample::Index>(),
+    ) {
+        let is_v6 = packet.vip().starts_with('[');
+        let kind = if is_v6 { [1, 2, 3, 4][kind] } else { [3, 11, 12, 3][kind] };
+        let l4 = if is_v6 { 40 } else { 20 };
+        let mut quoted = packet.clone().reversed().packet();
+        // What does not tell the flow: class, lengths, numbers, TTL and checksums, and all behind the ports.
+        let free: Vec<_> = if is_v6 { vec![1, 2, 3, 4, 5, 7] } else { vec![1, 2, 3, 4, 5, 8, 10, 11] };
+        let free: Vec<_> = free.into_iter().chain(l4 + 4..quoted.len()).collect();
+        bytes.iter().for_each(|(at, byte)| quoted[*at.get(&free)] = *byte);
+        quoted.truncate(l4 + 4 + length.index(quoted.len() - l4 - 3));
+        quoted.truncate(1200);
+
+        let (_, of_flow) = run(&packet.frame(), HEADROOM, FIRST_BUFFER)?;
+        let (outcome, of_error) = run(&error(packet.vip(), [kind, code], word, &quoted).frame(), HEADROOM, FIRST_BUFFER)?;
+        prop_assert!(sent(of_error.verdict), "{}", of_error.verdict.label());
+        prop_assert_eq!((of_error.vip, of_error.backend, of_error.hash), (of_flow.vip, of_flow.backend, of_flow.hash));
+        prop_assert!(outcome.marks & Outcome::ICMP_ERROR != 0);
     }
 
     /// Rule 0: any frame whose destination is made no VIP's.
@@ -119,6 +177,34 @@ proptest! {
             }
         }
     }
+}
+
+/// A packet of any flow to a service with several backends, or several services on its address, or a tunnel.
+fn packets() -> impl Strategy<Value = Packet> {
+    let vip = prop::sample::select(vec![
+        SPREAD,
+        SPREAD_V6,
+        SOURCE,
+        SOURCE_V6,
+        DNS,
+        DNS_OTHER,
+        DNS_V6,
+        SPLIT,
+        SPLIT_OTHER,
+        SPLIT_V6,
+        TUNNEL4,
+        TUNNEL4_UDP,
+        TUNNEL6_V6,
+    ]);
+    (vip, any::<[u8; 3]>(), 1..=u16::MAX, vec(any::<u8>(), 0..1000)).prop_map(|(vip, [a, b, c], port, data)| {
+        let packet = if vip.ends_with("/udp") { udp(vip) } else { tcp(vip) };
+        let client = if vip.starts_with('[') {
+            format!("[2001:db8:c:{a:x}::{b:x}:{c:x}]:{port}")
+        } else {
+            format!("198.{a}.{b}.{c}:{port}")
+        };
+        packet.from(&client).data(&data)
+    })
 }
 
 /// The words that the checksum of an echo message covers, summed: the message, and for ICMPv6 the addresses and their like.

@@ -62,7 +62,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
-    /// Build, then measure what a packet costs (as root, through sudo where needed)
+    /// Build, then measure what a packet costs (as root, through sudo where needed); `bench --help` lists the options
+    #[command(disable_help_flag = true)]
     Bench {
         /// What the bench gets, exactly as given
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]

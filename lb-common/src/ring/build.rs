@@ -14,7 +14,7 @@ use crate::abi::{NO_BACKEND, Slot};
 use crate::hash::{STEP, mix};
 
 /// A backend as a ring sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Member {
     /// What stands in the slots; not [`NO_BACKEND`]. It has no say in who gets which.
     pub id: u16,
@@ -22,7 +22,14 @@ pub struct Member {
     pub identity: u64,
     /// Its share, relative to the others; with 0 it takes no slot.
     pub weight: u16,
+    /// Which part of the slots that would be its own it takes, in parts of [`WHOLE`]: less while it drains. A hash of slot
+    /// and identity picks them, and those of a smaller part are among those of a larger one, so that what one step of a
+    /// drain gives up was its own and goes where it would go if the backend left.
+    pub part: u32,
 }
+
+/// The [`Member::part`] of a backend that takes all that is its own.
+pub const WHOLE: u32 = 1 << 16;
 
 /// What a ring knows a backend by: a hash of its address.
 pub fn identity(address: &IpAddr) -> u64 {
@@ -71,6 +78,21 @@ impl Ring {
         &self.slots
     }
 
+    /// The slots alone, where nothing is to be changed any more.
+    pub fn into_slots(self) -> Vec<Slot> {
+        self.slots
+    }
+
+    /// How many slots each backend owns, by id; those that own none are among them.
+    pub fn shares(&self) -> Vec<(u16, u32)> {
+        let most = self.racers.last().map_or(0, |racer| racer.id as usize + 1);
+        let mut owned = vec![0; most];
+        for slot in self.slots.iter().filter(|slot| slot.first != NO_BACKEND) {
+            owned[slot.first as usize] += 1;
+        }
+        self.racers.iter().map(|racer| (racer.id, owned[racer.id as usize])).collect()
+    }
+
     /// How many slots a backend owns.
     pub fn owned(&self, id: u16) -> usize {
         self.slots.iter().filter(|slot| slot.first == id).count()
@@ -92,19 +114,46 @@ impl Ring {
         true
     }
 
-    /// Gives a backend another weight; false if it is not in.
-    pub fn reweight(&mut self, id: u16, weight: u16) -> bool {
+    /// Gives a backend another weight and part; false if it is not in.
+    pub fn reweight(&mut self, id: u16, weight: u16, part: u32) -> bool {
         let Ok(at) = self.find(id) else { return false };
-        let inverse = inverse(weight);
-        let before = core::mem::replace(&mut self.racers[at].inverse, inverse);
-        if inverse == 0 || (before != 0 && before < inverse) {
+        let before = self.racers[at];
+        let after = Racer { inverse: inverse(weight), part, ..before };
+        if after == before {
+            return true;
+        }
+        self.racers[at] = after;
+        if before.is_no_worse_than(&after) {
             self.rescore(id);
-        } else if inverse != before {
+            return true;
+        }
+        if after.is_no_worse_than(&before) {
             // Its scores only get better: who was among the best two still is.
             self.vacate(id);
-            race(&self.racers[at], &self.racers, 0, &mut self.slots, &mut self.scores);
+        } else {
+            self.racers[at].part = 0;
+            self.rescore(id);
+            self.racers[at].part = part;
         }
+        race(&self.racers[at], &self.racers, 0, &mut self.slots, &mut self.scores);
         true
+    }
+
+    /// Makes these its members, sorted by id, by as many changes as that takes.
+    pub fn become_of(&mut self, members: &[Member]) {
+        let known = |racer: &Racer| members.binary_search_by_key(&racer.id, |member| member.id).ok();
+        let gone: Vec<u16> = self.racers.iter().filter(|racer| known(racer).is_none()).map(|racer| racer.id).collect();
+        for id in gone {
+            self.remove(id);
+        }
+        for member in members {
+            match self.find(member.id) {
+                Ok(at) if self.racers[at].identity == member.identity => {
+                    self.reweight(member.id, member.weight, member.part);
+                }
+                _ => self.add(*member),
+            }
+        }
     }
 
     fn find(&self, id: u16) -> Result<usize, usize> {
@@ -150,12 +199,26 @@ struct Racer {
     identity: u64,
     start: u64,
     inverse: u64,
+    part: u32,
 }
 
 impl Racer {
     fn new(member: &Member) -> Racer {
         debug_assert_ne!(member.id, NO_BACKEND);
-        Racer { id: member.id, identity: member.identity, start: mix(member.identity), inverse: inverse(member.weight) }
+        let Member { id, identity, weight, part } = *member;
+        Racer { id, identity, start: mix(identity), inverse: inverse(weight), part }
+    }
+
+    /// In no slot does it stand behind the other, which is the same backend.
+    fn is_no_worse_than(&self, other: &Racer) -> bool {
+        let rank = |racer: &Racer| if racer.inverse == 0 { u64::MAX } else { racer.inverse };
+        rank(self) <= rank(other) && self.part >= other.part
+    }
+
+    /// Whether it competes for the slot where it has this hash.
+    #[inline(always)]
+    fn takes(&self, hash: u64) -> bool {
+        self.part >= WHOLE || ((mix(hash ^ STEP) >> 48) as u32) < self.part
     }
 
     #[inline(always)]
@@ -166,7 +229,7 @@ impl Racer {
 
 /// Lets one racer compete for all of these slots, the first of which is slot `start`.
 fn race(racer: &Racer, racers: &[Racer], start: usize, slots: &mut [Slot], scores: &mut [[u64; 2]]) {
-    if racer.inverse == 0 {
+    if racer.inverse == 0 || racer.part == 0 {
         return;
     }
     let mut state = racer.state(start);
@@ -181,7 +244,7 @@ fn race(racer: &Racer, racers: &[Racer], start: usize, slots: &mut [Slot], score
 fn compete(racer: &Racer, racers: &[Racer], state: u64, slot: &mut Slot, scores: &mut [u64; 2]) {
     let hash = mix(state);
     // Nearly all fail here, at a third of the price of a score.
-    if least_score(hash, racer.inverse) > scores[1] {
+    if least_score(hash, racer.inverse) > scores[1] || !racer.takes(hash) {
         return;
     }
     let score = score(hash, racer.inverse);

@@ -141,7 +141,7 @@ fn rules(needs: &Needs, host: &Host) -> Finding {
         return Finding::new("connections to VIPs are not tracked: no conntrack here", None);
     }
     let need = if table.limits_segments() {
-        "connections to VIPs are not tracked, their segments leave room for outer headers"
+        "connections to VIPs are not tracked, segments to them are kept small"
     } else {
         "connections to VIPs are not tracked"
     };

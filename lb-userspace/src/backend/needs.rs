@@ -50,6 +50,8 @@ pub struct Needs {
     pub vips: Vec<Vip>,
     /// What tunnelled services add.
     pub tunnel: Option<Tunnel>,
+    /// Addresses of TCP VIPs by the largest segments that clients may send there (`mss`), where that is set.
+    pub segments: BTreeMap<u16, BTreeSet<IpAddr>>,
     /// The command that sets all of it up.
     pub command: String,
 }
@@ -158,7 +160,8 @@ impl Needs {
         };
         let vips = vips(&|_| true);
         let tunnel = (!tunnel.vips.is_empty()).then_some(tunnel);
-        Ok(Needs { interface, services, vips, tunnel, command: setup_command(asked) })
+        let segments = BTreeMap::new();
+        Ok(Needs { interface, services, vips, tunnel, segments, command: setup_command(asked) })
     }
 
     /// The VIPs' addresses.

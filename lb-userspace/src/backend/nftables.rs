@@ -67,6 +67,10 @@ impl Table {
             if let Some(tunnel) = &needs.tunnel {
                 table.add_tunnel(tunnel, v4);
             }
+            for (mss, vips) in &needs.segments {
+                let vips = vips.iter().copied().filter(|vip| vip.is_ipv4() == v4);
+                table.add_mss(format!("segments{mss}_{}", Names::of(v4).n), addresses(vips), *mss, v4);
+            }
         }
         table.chains.retain(|chain| !chain.rules.is_empty());
         table
@@ -110,10 +114,15 @@ impl Table {
             self.add_set(set, address.to_owned(), ends);
         }
         let tcp = tunnel.vips.iter().filter(|vip| vip.address.is_ipv4() == v4 && vip.protocol == Protocol::Tcp);
-        let (set, vips) = (format!("tunnelled{n}"), addresses(tcp.map(|vip| vip.address)));
-        let statement = Statement::Mss(if v4 { tunnel.mss4() } else { tunnel.mss6() });
-        let and = "tcp flags & (syn | rst) == syn ";
-        self.add_rule("mss", &vips, Rule { key: format!("{ip} saddr"), set: set.clone(), and, statement });
+        let vips = addresses(tcp.map(|vip| vip.address));
+        self.add_mss(format!("tunnelled{n}"), vips, if v4 { tunnel.mss4() } else { tunnel.mss6() }, v4);
+    }
+
+    /// Limits segments to some addresses. Of several limits the smallest holds.
+    fn add_mss(&mut self, set: String, vips: BTreeSet<Element>, mss: u16, v4: bool) {
+        let Names { ip, address, .. } = Names::of(v4);
+        let (key, and) = (format!("{ip} saddr"), "tcp flags & (syn | rst) == syn ");
+        self.add_rule("mss", &vips, Rule { key, set: set.clone(), and, statement: Statement::Mss(mss) });
         self.add_set(set, address.to_owned(), vips);
     }
 
@@ -161,11 +170,11 @@ impl Table {
 
 fn chains(needs: &Needs) -> Vec<Chain> {
     let chain = |name, hook, priority, why: &str| Chain { name, hook, priority, why: why.into(), rules: Vec::new() };
-    let (path, outer) = needs.tunnel.as_ref().map_or((0, 0), |tunnel| (tunnel.path_mtu, tunnel.outer_bytes()));
-    let mss = format!(
-        "Segments must fit a path of {path} bytes with {outer} more in front. Said in SYN-ACKs, it leaves routes and other \
-         traffic alone."
-    );
+    let why = needs.tunnel.as_ref().map_or("Clients' segments must be as small as `mss` says.".to_owned(), |tunnel| {
+        let (path, outer) = (tunnel.path_mtu, tunnel.outer_bytes());
+        format!("Segments must fit a path of {path} bytes with {outer} more in front.")
+    });
+    let mss = format!("{why} Said in SYN-ACKs, it leaves routes and other traffic alone.");
     vec![
         chain(
             "prerouting",

@@ -18,8 +18,11 @@ use super::{
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
-pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigError> {
+pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Span)>) -> Result<Config, ConfigError> {
     let mut faults = Faults { source, errors: Vec::new() };
+    for (message, first, second) in twice {
+        faults.add_pair(second, message, "remove one", first);
+    }
     let interfaces = interfaces(&mut faults, root.interface.as_ref());
     let hash_key = hash_key(&mut faults, root.hash_key.as_ref());
     let announce = faults.word("announce", root.announce.as_ref(), Announce::Arp);
@@ -29,7 +32,8 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let drafts = services(&mut faults, root.service, &default_slots);
     let vips = distinct_vips(&mut faults, &drafts);
-    limits(&mut faults, &vips, &drafts);
+    let ring_slots = limits(&mut faults, &vips, &drafts);
+    let arena = arena(&mut faults, root.arena.as_ref(), ring_slots);
 
     let mut errors = faults.errors;
     if !errors.is_empty() {
@@ -39,17 +43,22 @@ pub fn check(source: &Arc<Source>, root: raw::Root) -> Result<Config, ConfigErro
     let mut warnings: Vec<Diagnostic> = key_warning(source, &hash_key, root.hash_key.as_ref()).into_iter().collect();
     warnings.extend(drafts.iter().filter_map(|draft| backend_warning(source, draft)));
     warnings.sort_by_key(Diagnostic::offset);
-    Ok(Config {
+    let mut config = Config {
         interfaces: sorted(&interfaces),
         hash_key,
         announce,
         macs: sorted(&macs),
         bad_flags,
         tunnel_source,
+        arena,
+        files: Vec::new(),
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
         spans: Spans { source: Arc::clone(source), interfaces, vips },
-    })
+        fingerprint: 0,
+    };
+    config.fingerprint = config.hash_meaning();
+    Ok(config)
 }
 
 /// Where faults gather.
@@ -238,7 +247,8 @@ impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
         let Draft { name, forward, hash, syn, slots, .. } = self;
-        Service { name: name.into_inner(), vips, backends, forward, hash, syn, slots: slots.value }
+        let removed = Vec::new();
+        Service { name: name.into_inner(), vips, backends, removed, forward, hash, syn, slots: slots.value }
     }
 
     /// How many backends take traffic.
@@ -251,7 +261,7 @@ fn services(faults: &mut Faults, services: Option<raw::Services>, default_slots:
     let services = services.map(|services| services.0).unwrap_or_default();
     if services.is_empty() {
         let help = "add one: [service.web] with vip = \"192.0.2.10:80\" and backends = [\"10.0.0.11\"]";
-        let end = faults.source.text.len();
+        let end = faults.source.first_end();
         faults.add(end..end, "no service".to_owned(), help);
     }
     services.into_iter().map(|(name, service)| draft(faults, name, &service, default_slots)).collect()
@@ -352,8 +362,8 @@ fn distinct_vips(faults: &mut Faults, drafts: &[Draft]) -> Vec<Spanned<Vip>> {
     vips
 }
 
-/// What the tables in the kernel hold.
-fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) {
+/// What the tables in the kernel hold. Returns the slots of all rings.
+fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) -> u64 {
     if let Some(vip) = vips.get(abi::MAX_VIPS as usize) {
         let message = format!("{} VIP entries, at most {} are possible", vips.len(), abi::MAX_VIPS);
         faults.add(vip.span(), message, "use all ports of an address, \"192.0.2.10:*\", or a second instance");
@@ -384,6 +394,25 @@ fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) {
         let message = format!("{} distinct backends, at most {} are possible", backends.len(), abi::MAX_BACKENDS);
         faults.add(span, message, "spread the services over several instances");
     }
+    ring_slots
+}
+
+/// Room for all rings: twice what they take, because a change is written beside what it replaces.
+fn arena(faults: &mut Faults, number: Option<&Spanned<Number>>, ring_slots: u64) -> Option<u32> {
+    let (span, value) = (number?.span(), number?.get_ref().0);
+    let (fewest, most) = (2 * ring_slots, i64::from(abi::MAX_ARENA_SLOTS));
+    let (reason, help) = match u32::try_from(value) {
+        Ok(value) if u64::from(value) < fewest => {
+            let reason = format!("too few: the rings take {ring_slots} slots, and a change is written beside them");
+            (reason, format!("write {fewest} or more"))
+        }
+        Ok(value) if value % 2 != 0 => ("not even".to_owned(), format!("write {}", value - 1)),
+        Ok(value) if i64::from(value) <= most => return Some(value),
+        _ if value < 0 => ("too few".to_owned(), format!("write {fewest} or more")),
+        _ => ("too many".to_owned(), format!("write {most}, the most")),
+    };
+    faults.add(span.clone(), format!("arena {}: {reason}", faults.source.slice(&span)), help);
+    None
 }
 
 /// Blames the service whose ring is the first that does not fit. Half of the arena is for the generation to come.

@@ -134,7 +134,10 @@ impl Diagnostic {
 
     /// The file, and line and column (in characters) from 1 unless the file could not be read.
     pub fn place(&self) -> (&str, Option<(usize, usize)>) {
-        (&self.source.name, self.labels.first().map(|label| self.source.position(label.span.start)))
+        match self.labels.first().map(|label| self.source.place(label.span.start)) {
+            Some((file, position)) => (file, Some(position)),
+            None => (self.source.name(), None),
+        }
     }
 
     /// Where it starts, to sort by.
@@ -149,7 +152,7 @@ impl Diagnostic {
             Some((line, column)) => format!("{file}:{line}:{column}: {}", self.message),
             None => format!("{file}: {}", self.message),
         };
-        for (text, (related, column)) in self.related() {
+        for (text, (file, (related, column))) in self.related() {
             line += &format!(", {text}: {file}:{related}:{column}");
         }
         if !self.help.is_empty() {
@@ -158,12 +161,13 @@ impl Diagnostic {
         normalize_untrusted_str(&line)
     }
 
-    /// `{"level", "file", "line", "column", "message", "help", "related": [{"line", "column", "message"}]}`; line and
-    /// column are null if the file could not be read, help is null where there is none.
+    /// `{"level", "file", "line", "column", "message", "help", "related": [{"file", "line", "column", "message"}]}`; line
+    /// and column are null if the file could not be read, help is null where there is none.
     pub fn to_json(&self) -> Value {
         let (file, place) = self.place();
-        let related =
-            self.related().map(|(text, (line, column))| json!({"line": line, "column": column, "message": text}));
+        let related = self.related().map(
+            |(text, (file, (line, column)))| json!({"file": file, "line": line, "column": column, "message": text}),
+        );
         json!({
             "level": match self.level { Level::Error => "error", Level::Warning => "warning" },
             "file": file,
@@ -176,8 +180,8 @@ impl Diagnostic {
     }
 
     /// The places besides the first.
-    fn related(&self) -> impl Iterator<Item = (&str, (usize, usize))> {
-        self.labels.iter().skip(1).map(|label| (label.text.as_str(), self.source.position(label.span.start)))
+    fn related(&self) -> impl Iterator<Item = (&str, Place<'_>)> {
+        self.labels.iter().skip(1).map(|label| (label.text.as_str(), self.source.place(label.span.start)))
     }
 
     /// In the manner of rustc, with the lines concerned and a caret under the fault.
@@ -188,7 +192,7 @@ impl Diagnostic {
         };
         let mut group = level.primary_title(&self.message).elements(self.excerpts());
         if self.labels.is_empty() {
-            group = group.element(Origin::path(&self.source.name));
+            group = group.element(Origin::path(self.source.name()));
         }
         if !self.help.is_empty() {
             group = group.element(Title::HELP.message(normalize_untrusted_str(&self.help)));
@@ -212,11 +216,12 @@ impl Diagnostic {
 
     fn excerpt(&self, line: usize) -> Element<'_> {
         let (start, text) = self.source.line(line);
+        let (file, (number, _)) = self.source.place(start);
         let mut here =
             self.labels.iter().enumerate().filter(|(_, label)| self.source.line_of(label.span.start) == line);
         if text.len() > LONGEST_LINE_SHOWN {
-            let column = here.next().map_or(1, |(_, label)| self.source.position(label.span.start).1);
-            return Origin::path(&self.source.name).line(line + 1).char_column(column).into();
+            let column = here.next().map_or(1, |(_, label)| self.source.place(label.span.start).1.1);
+            return Origin::path(file).line(number).char_column(column).into();
         }
         let annotations = here.map(|(index, label)| {
             let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -224,7 +229,7 @@ impl Diagnostic {
             let annotation = kind.span(within(label.span.start)..within(label.span.end));
             if label.text.is_empty() { annotation } else { annotation.label(&label.text) }
         });
-        Snippet::source(text).line_start(line + 1).path(&self.source.name).annotations(annotations).into()
+        Snippet::source(text).line_start(number).path(file).annotations(annotations).into()
     }
 }
 
@@ -234,22 +239,60 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The text of a configuration, and what it is called.
+/// A file, line and column.
+type Place<'a> = (&'a str, (usize, usize));
+
+/// The text of a configuration: that of one file, or of several one behind the other, so that a place is one number.
 #[derive(Debug)]
 pub struct Source {
-    /// The file's path.
-    pub name: String,
     /// All of it.
-    pub text: String,
+    text: String,
+    /// Never empty, in the order of the text.
+    files: Vec<SourceFile>,
     /// Where each line starts; the first is 0.
     line_starts: Vec<usize>,
 }
 
+#[derive(Debug)]
+struct SourceFile {
+    name: String,
+    start: usize,
+}
+
 impl Source {
-    /// Finds the lines once, so that a place is cheap however large the file.
+    /// One file.
     pub fn new(name: &str, text: &str) -> Self {
+        Self::join([(name, text)])
+    }
+
+    /// Several. Finds the lines once, so that a place is cheap however large the files.
+    pub fn join<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let (mut text, mut files) = (String::new(), Vec::new());
+        for (name, content) in named {
+            if !files.is_empty() {
+                // The place behind the last character of a file is still of that file.
+                text.push('\n');
+            }
+            files.push(SourceFile { name: name.to_owned(), start: text.len() });
+            text.push_str(content);
+        }
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name: name.to_owned(), text: text.to_owned(), line_starts }
+        Source { text, files, line_starts }
+    }
+
+    /// The first file's name.
+    pub fn name(&self) -> &str {
+        self.files.first().map_or("", |file| &file.name)
+    }
+
+    /// Where each file starts.
+    pub fn starts(&self) -> impl Iterator<Item = usize> {
+        self.files.iter().map(|file| file.start)
+    }
+
+    /// Where the first file ends.
+    pub fn first_end(&self) -> usize {
+        self.files.get(1).map_or(self.text.len(), |second| second.start - 1)
     }
 
     /// The text of a span.
@@ -257,15 +300,17 @@ impl Source {
         self.text.get(span.clone()).unwrap_or("")
     }
 
-    /// Line and column, both from 1; the column counts characters.
-    fn position(&self, offset: usize) -> (usize, usize) {
+    /// The file, and line and column in it, both from 1; the column counts characters.
+    fn place(&self, offset: usize) -> Place<'_> {
+        let file = self.files.partition_point(|file| file.start <= offset).saturating_sub(1);
+        let (name, first) = self.files.get(file).map_or(("", 0), |file| (&file.name, self.line_of(file.start)));
         let line = self.line_of(offset);
         let (start, text) = self.line(line);
         let before = text.floor_char_boundary(offset.saturating_sub(start).min(text.len()));
-        (line + 1, text[..before].chars().count() + 1)
+        (name, (line - first + 1, text[..before].chars().count() + 1))
     }
 
-    /// Which line, from 0.
+    /// Which line of all, from 0.
     fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset) - 1
     }

@@ -1,4 +1,4 @@
-//! The configuration: one TOML file, turned into valid types once. After [`load`] nothing is checked again.
+//! The configuration: a TOML file, or one and its parts in `conf.d`, turned into valid types once. After [`load`] nothing is checked again.
 //!
 //! `raw` holds the file as written, `syntax` the small languages inside its strings, `check` the way from there to the
 //! types here, `error` what is said on that way, `host` what only the host can tell. Nothing here looks at the host or
@@ -17,8 +17,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use lb_common::ring::WHOLE;
+use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Diagnostic, Level};
 
@@ -35,30 +38,110 @@ pub const DEFAULT_SLOTS: u32 = 65_536;
 /// Slots that a live backend should have at least: with fewer, the fullest gets over 1.13 times its share.
 pub const SLOTS_PER_BACKEND: u32 = 512;
 
-/// Reads and checks a file.
+/// The directory beside a file whose `*.toml` are part of it.
+pub const PARTS: &str = "conf.d";
+
+/// Reads and checks a file, together with those in [`PARTS`] beside it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = format!("larger than {} MiB: not a configuration", MAX_FILE_BYTES >> 20);
-        return Err(Diagnostic::of_file(&name, message).help("is this the right file?").into());
+    let mut faults = Vec::new();
+    let mut texts = Vec::new();
+    let mut room = MAX_FILE_BYTES;
+    for path in [path.to_owned()].into_iter().chain(parts(path)?) {
+        let name = path.display().to_string();
+        match text(&name, &path, room) {
+            Ok(text) => {
+                room -= text.len() as u64;
+                texts.push((name, text));
+            }
+            Err(fault) => faults.push(fault),
+        }
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text),
-        Err(error) => Err(not_utf8(&name, &error).into()),
+    if faults.is_empty() { parse_all(&texts) } else { Err(faults.into()) }
+}
+
+/// The files that are part of a configuration, by name: those in the directory beside it that end in `.toml` and do not begin
+/// with a dot, as files do that editors are still at.
+fn parts(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+    let directory = path.with_file_name(PARTS);
+    let fault = |error: &io::Error| {
+        let message = format!("cannot read the directory: {error}");
+        Diagnostic::of_file(&directory.display().to_string(), message).help("make it readable, or remove it")
+    };
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| fault(&error))?,
+    };
+    let mut parts = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| fault(&error))?.file_name();
+        let shown = name.as_encoded_bytes();
+        if shown.ends_with(b".toml") && !shown.starts_with(b".") {
+            let path = directory.join(name);
+            let other = std::fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+            if other {
+                let fault =
+                    Diagnostic::of_file(&path.display().to_string(), "cannot read the configuration: not a file");
+                return Err(fault.help("remove it"));
+            }
+            parts.push(path);
+        }
     }
+    parts.sort();
+    Ok(parts)
+}
+
+fn text(name: &str, path: &Path, room: u64) -> Result<String, Diagnostic> {
+    let bytes = read(path, room).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() as u64 > room {
+        let together = if room < MAX_FILE_BYTES { ", together with the files before it" } else { "" };
+        let message = format!("larger than {} MiB{together}: not a configuration", MAX_FILE_BYTES >> 20);
+        return Err(Diagnostic::of_file(name, message).help("is this the right file?"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|error| not_utf8(name, &error))?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
+}
+
+/// A weight as it is typed: 0 to `abi::MAX_WEIGHT`.
+pub fn parse_weight(text: &str) -> Result<u16, SyntaxError> {
+    syntax::weight(text, text)
+}
+
+/// The address of a backend as it is typed: one that other hosts can reach.
+pub fn parse_backend(text: &str) -> Result<IpAddr, SyntaxError> {
+    syntax::backend_address(text, text)
 }
 
 /// Checks a text; `name` is what errors call it.
 pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
-    let source = Arc::new(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(text)));
-    let root = raw::read(&source)?;
-    check::check(&source, root)
+    parse_all(&[(name.to_owned(), text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())])
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Checks the texts of several files as one; each comes with its name.
+fn parse_all(texts: &[(String, String)]) -> Result<Config, ConfigError> {
+    let source = Arc::new(Source::join(texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))));
+    let (mut roots, mut faults, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    for ((name, text), start) in texts.iter().zip(source.starts()) {
+        match raw::read(name, text) {
+            Ok(root) => {
+                let services = root.service.as_ref().map_or(0, |services| services.0.len());
+                files.push(ReadFile { file: name.clone(), services });
+                roots.push(root.moved(start));
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let mut twice = Vec::new();
+    let join = |here: raw::Root, there| here.join(there, &mut |what, first, second| twice.push((what, first, second)));
+    let root = roots.into_iter().reduce(join).filter(|_| faults.is_empty()).ok_or(faults)?;
+    Ok(Config { files, ..check::check(&source, root, twice)? })
+}
+
+fn read(path: &Path, room: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(room + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -94,18 +177,36 @@ pub struct Config {
     pub bad_flags: BadFlags,
     /// Where the sources of outer headers come from.
     pub tunnel_source: TunnelSource,
+    /// Slots that the arena of all rings has, where the file says it: even, at least twice those of all rings.
+    pub arena: Option<u32>,
     /// By name; at least one.
     pub services: BTreeMap<String, Service>,
+    /// What it was read from, in order.
+    pub files: Vec<ReadFile>,
     /// What is allowed and probably not meant, in file order.
     pub warnings: Vec<Diagnostic>,
     /// Where things stand, for [`check_host`].
     spans: Spans,
+    fingerprint: u64,
+}
+
+/// A file that is part of a configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ReadFile {
+    /// Its path.
+    pub file: String,
+    /// How many services stand in it.
+    pub services: usize,
 }
 
 impl Config {
-    /// A hash of what the configuration means, the same on every machine and for every order of lines; the names of
-    /// interfaces are part of it.
+    /// A hash of what the file means, the same on every machine and for every order of lines; the names of interfaces are
+    /// part of it, overrides are not.
     pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    fn hash_meaning(&self) -> u64 {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         // Writing into a hash cannot fail.
         let _ = self.write_meaning(&mut hash);
@@ -115,17 +216,24 @@ impl Config {
     /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
     /// changes every fingerprint.
     fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
-        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, services, warnings: _, spans: _ } =
-            self;
+        let Config { interfaces, hash_key, announce, macs, bad_flags, tunnel_source, arena, services, .. } = self;
         writeln!(to, "weir 1\ninterface {}\nhash_key {:02x?}", interfaces.join(" "), hash_key.bytes)?;
         writeln!(to, "announce {announce}\nmacs {macs:02x?}\nbad_flags {bad_flags}")?;
         for prefix in [tunnel_source.v4.map(|p| p.to_string()), tunnel_source.v6.map(|p| p.to_string())] {
             writeln!(to, "tunnel_source {}", prefix.as_deref().unwrap_or("none"))?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots } in services.values() {
+        if let Some(arena) = arena {
+            writeln!(to, "arena {arena}")?;
+        }
+        for Service { name, vips, backends, forward, hash, syn, slots, .. } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
-            backends.iter().try_for_each(|backend| writeln!(to, "backend {}*{}", backend.address, backend.weight))?;
+            for Backend { address, weight, part, .. } in backends {
+                writeln!(to, "backend {address}*{weight}")?;
+                if *part != WHOLE {
+                    writeln!(to, "part {part}")?;
+                }
+            }
         }
         Ok(())
     }
@@ -315,8 +423,10 @@ pub struct Service {
     pub name: String,
     /// Sorted, at least one; no other service has any of them.
     pub vips: Vec<Vip>,
-    /// Sorted by address, at least one, no address twice.
+    /// Sorted by address, no address twice; at least one, unless overrides took it away.
     pub backends: Vec<Backend>,
+    /// Backends of the file that overrides took away, sorted.
+    pub removed: Vec<IpAddr>,
     /// How packets reach the backends.
     pub forward: Forward,
     /// What picks a slot.
@@ -366,4 +476,48 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its share, 0 to `abi::MAX_WEIGHT`; 0 is drained.
     pub weight: u16,
+    /// The part of its slots that it takes, of `lb_common::ring::WHOLE`: all, unless an override drains it.
+    pub part: u32,
+    /// What an override says of it.
+    pub overridden: Option<Overridden>,
+}
+
+impl Backend {
+    /// One as the file has it.
+    pub fn new(address: IpAddr, weight: u16) -> Self {
+        Backend { address, weight, part: WHOLE, overridden: None }
+    }
+}
+
+/// In what a backend differs from the file, by the operator's word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overridden {
+    /// The file does not have it.
+    pub added: bool,
+    /// The weight that the file gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_weight: Option<u16>,
+    /// Out of service, or on the way there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Out>,
+}
+
+/// How a backend is taken out of service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Out {
+    /// By giving its slots up, at once or over time.
+    Drain,
+    /// At once.
+    Maint,
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Out::Drain => "drain",
+            Out::Maint => "maint",
+        })
+    }
 }

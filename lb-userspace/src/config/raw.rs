@@ -1,5 +1,6 @@
-//! The file as it is written: keys and TOML types, each value with its place. What the values mean is not judged here.
+//! A file as it is written: keys and TOML types, each value with its place. What the values mean is not judged here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,16 +10,17 @@ use toml::Spanned;
 
 use super::error::{Diagnostic, Source, Span, closest, quoted};
 
-/// Reads TOML. The first fault ends it: behind one, the rest is guesswork.
-pub fn read(source: &Arc<Source>) -> Result<Root, Diagnostic> {
-    let root = toml::Deserializer::parse(&source.text).and_then(Root::deserialize);
-    root.map_err(|error| diagnose(source, error))
+/// Reads the TOML of one file. The first fault ends it: behind one, the rest is guesswork.
+pub fn read(name: &str, text: &str) -> Result<Root, Diagnostic> {
+    let root = toml::Deserializer::parse(text).and_then(Root::deserialize);
+    root.map_err(|error| diagnose(&Arc::new(Source::new(name, text)), error))
 }
 
 /// Keys above the first table, with an example of each.
 pub const TOP_KEYS: &[(&str, &str)] = &[
     ("interface", r#"interface = "eth0", or interface = ["eth0", "eth1"]"#),
     ("slots", "slots = 65536"),
+    ("arena", "arena = 4194304"),
     ("hash_key", r#"hash_key = "...", 32 hex digits as `openssl rand -hex 16` prints them"#),
     ("announce", r#"announce = "arp""#),
     ("macs", r#"macs = ["00:00:5e:00:01:0a"]"#),
@@ -40,18 +42,78 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
 /// What serde is told to expect where a [`Service`] stands.
 const TABLE_OF_A_SERVICE: &str = "the table of a service";
 
-/// The whole file.
+/// A whole file, or several joined.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Root {
     pub interface: Option<Strings>,
     pub slots: Option<Spanned<Number>>,
+    pub arena: Option<Spanned<Number>>,
     pub hash_key: Option<Spanned<String>>,
     pub announce: Option<Spanned<String>>,
     pub macs: Option<Strings>,
     pub bad_flags: Option<Spanned<String>>,
     pub tunnel_source: Option<Strings>,
     pub service: Option<Services>,
+}
+
+impl Root {
+    /// The same, with every place so much further on: behind the files before it.
+    pub fn moved(self, by: usize) -> Root {
+        let Root { interface, slots, arena, hash_key, announce, macs, bad_flags, tunnel_source, service } = self;
+        Root {
+            interface: interface.map(|list| list.moved(by)),
+            slots: moved(slots, by),
+            arena: moved(arena, by),
+            hash_key: moved(hash_key, by),
+            announce: moved(announce, by),
+            macs: macs.map(|list| list.moved(by)),
+            bad_flags: moved(bad_flags, by),
+            tunnel_source: tunnel_source.map(|list| list.moved(by)),
+            service: service.map(|services| services.moved(by)),
+        }
+    }
+
+    /// Both together. `twice` is told of each thing that stands in both, with its places here and there; what stands here
+    /// counts.
+    pub fn join(self, other: Root, twice: &mut impl FnMut(String, Span, Span)) -> Root {
+        fn one<T>(
+            key: &str,
+            here: Option<T>,
+            there: Option<T>,
+            span: impl Fn(&T) -> Span,
+            twice: &mut impl FnMut(String, Span, Span),
+        ) -> Option<T> {
+            if let (Some(here), Some(there)) = (&here, &there) {
+                twice(format!("key {key:?} stands in two files"), span(here), span(there));
+            }
+            here.or(there)
+        }
+        let list = |list: &Strings| list.span.clone();
+        Root {
+            interface: one("interface", self.interface, other.interface, list, twice),
+            slots: one("slots", self.slots, other.slots, Spanned::span, twice),
+            arena: one("arena", self.arena, other.arena, Spanned::span, twice),
+            hash_key: one("hash_key", self.hash_key, other.hash_key, Spanned::span, twice),
+            announce: one("announce", self.announce, other.announce, Spanned::span, twice),
+            macs: one("macs", self.macs, other.macs, list, twice),
+            bad_flags: one("bad_flags", self.bad_flags, other.bad_flags, Spanned::span, twice),
+            tunnel_source: one("tunnel_source", self.tunnel_source, other.tunnel_source, list, twice),
+            service: match (self.service, other.service) {
+                (Some(here), Some(there)) => Some(here.join(there, twice)),
+                (here, there) => here.or(there),
+            },
+        }
+    }
+}
+
+fn moved<T>(value: Option<Spanned<T>>, by: usize) -> Option<Spanned<T>> {
+    value.map(|value| move_one(value, by))
+}
+
+fn move_one<T>(value: Spanned<T>, by: usize) -> Spanned<T> {
+    let span = value.span();
+    Spanned::new(span.start + by..span.end + by, value.into_inner())
 }
 
 /// One `[service.NAME]`.
@@ -72,6 +134,13 @@ pub struct Strings {
     pub span: Span,
     /// What it holds.
     pub items: Vec<Spanned<String>>,
+}
+
+impl Strings {
+    fn moved(self, by: usize) -> Strings {
+        let span = self.span.start + by..self.span.end + by;
+        Strings { span, items: self.items.into_iter().map(|item| move_one(item, by)).collect() }
+    }
 }
 
 impl<'de> Deserialize<'de> for Strings {
@@ -152,6 +221,42 @@ impl<'de> Deserialize<'de> for Number {
 
 /// The tables under `service`, each with its name.
 pub struct Services(pub Vec<(Spanned<String>, Service)>);
+
+impl Services {
+    fn moved(self, by: usize) -> Services {
+        let moved = |(name, service): (Spanned<String>, Service)| {
+            let Service { vip, backends, forward, hash, syn, slots } = service;
+            let service = Service {
+                vip: vip.map(|list| list.moved(by)),
+                backends: backends.map(|list| list.moved(by)),
+                forward: moved(forward, by),
+                hash: moved(hash, by),
+                syn: moved(syn, by),
+                slots: moved(slots, by),
+            };
+            (move_one(name, by), service)
+        };
+        Services(self.0.into_iter().map(moved).collect())
+    }
+
+    fn join(mut self, other: Services, twice: &mut impl FnMut(String, Span, Span)) -> Services {
+        let known: HashMap<String, Span> =
+            self.0.iter().map(|(name, _)| (name.get_ref().clone(), name.span())).collect();
+        for (name, service) in other.0 {
+            match known.get(name.get_ref()) {
+                Some(first) => {
+                    twice(
+                        format!("service {} stands in two files", quoted(name.get_ref())),
+                        first.clone(),
+                        name.span(),
+                    );
+                }
+                None => self.0.push((name, service)),
+            }
+        }
+        self
+    }
+}
 
 impl<'de> Deserialize<'de> for Services {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

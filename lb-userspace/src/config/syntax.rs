@@ -91,10 +91,11 @@ pub fn backends(text: &str) -> Parsed<Vec<Backend>> {
         Some((first, last)) => range(text, first, last)?,
         None => vec![backend_address(text, place)?],
     };
-    Ok(addresses.into_iter().map(|address| Backend { address, weight }).collect())
+    Ok(addresses.into_iter().map(|address| Backend::new(address, weight)).collect())
 }
 
-fn backend_address(text: &str, place: &str) -> Parsed<IpAddr> {
+/// One address, no range and no weight.
+pub fn backend_address(text: &str, place: &str) -> Parsed<IpAddr> {
     if let Ok(address) = place.parse() {
         unicast(text, place, address)?;
         return Ok(address);
@@ -140,7 +141,8 @@ fn range_end(text: &str, first: &str, last: &str, start: Ipv4Addr) -> SyntaxErro
     fault(text, last, "not the last octet of a range", help)
 }
 
-fn weight(text: &str, weight: &str) -> Parsed<u16> {
+/// 0 to 256.
+pub fn weight(text: &str, weight: &str) -> Parsed<u16> {
     let help = format!("a weight is 0 to {}, and 0 drains", abi::MAX_WEIGHT);
     match digits(weight).and_then(|number| u16::try_from(number).ok()) {
         Some(number) if number <= abi::MAX_WEIGHT => Ok(number),

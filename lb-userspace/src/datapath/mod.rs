@@ -33,7 +33,7 @@ pub use self::{
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
-use crate::plan::{Description, Tables};
+use crate::plan::{DescribedService, Description, Tables};
 
 /// The tables of a running instance.
 pub struct Datapath {
@@ -127,30 +127,20 @@ impl Datapath {
         })
     }
 
-    /// Writes tables into one half and shows them by one store. The rings go to the half's part of the arena.
+    /// Writes tables into one half and shows them by one store. What is there already, in its place, is not written again.
     fn show(&self, half: u32, tables: &Tables) -> Result<()> {
-        let arena = self.rings.entries() / 2 * half;
-        let mut at = arena;
-        let mut starts = Vec::with_capacity(tables.rings.len());
-        for ring in &tables.rings {
-            starts.push(at * 2);
-            for pair in ring.chunks(2) {
-                let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
-                self.rings.set(at, SlotPair::new(pair[0], second));
-                at += 1;
-            }
+        for ring in tables.rings.iter().filter(|ring| ring.fresh) {
+            self.write_ring(ring.start, ring.slots())?;
         }
-        ensure!(at <= arena + self.rings.entries() / 2, "rings of {} slots do not fit the arena", 2 * (at - arena));
-        for (id, backend) in tables.backends.iter().enumerate() {
-            write!(self.live, *backend, backends[id]);
+        for backend in tables.backends.iter().filter(|backend| backend.fresh) {
+            write!(self.live, backend.entry, backends[backend.id as usize]);
         }
         let half_index = half as usize;
         for position in 0..SERVICE_POSITIONS as usize {
             write!(self.live, Service::default(), halves[half_index].services[position]);
         }
         for (service, position) in tables.services.iter().zip(&tables.positions) {
-            let entry = Service { ring: starts[service.ring as usize], ..*service };
-            write!(self.live, entry, halves[half_index].services[*position as usize]);
+            write!(self.live, *service, halves[half_index].services[*position as usize]);
         }
         for (place, taken) in tables.vip_places().into_iter().enumerate() {
             write!(self.live, taken, halves[half_index].vips[place]);
@@ -160,6 +150,17 @@ impl Datapath {
         // What stands before must be seen before: the tables are complete when the half becomes live.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         write!(self.live, Active { half, version: ABI_VERSION }, active);
+        Ok(())
+    }
+
+    /// Writes a ring to its place in the arena, which begins with an even slot.
+    fn write_ring(&self, start: u32, slots: &[Slot]) -> Result<()> {
+        let (end, room) = (u64::from(start) + slots.len() as u64, 2 * u64::from(self.rings.entries()));
+        ensure!(end <= room, "a ring that ends at slot {end} does not fit the arena of {room}");
+        for (at, pair) in (start / 2..).zip(slots.chunks(2)) {
+            let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
+            self.rings.set(at, SlotPair::new(pair[0], second));
+        }
         Ok(())
     }
 
@@ -216,6 +217,17 @@ impl Datapath {
         })?;
         let index = service.ring + (slot & service.ring_mask());
         Some(ring::slot(self.rings.get(index / 2), index))
+    }
+
+    /// The ring of a service of the live tables.
+    pub fn ring(&self, service: &DescribedService) -> Vec<Slot> {
+        let end = service.ring.saturating_add(service.slots).min(self.arena());
+        (service.ring..end).map(|index| ring::slot(self.rings.get(index / 2), index)).collect()
+    }
+
+    /// Slots in the arena of all rings.
+    pub fn arena(&self) -> u32 {
+        2 * self.rings.entries()
     }
 
     /// An entry of the backends' table.

@@ -1,5 +1,5 @@
 //! Counting packets on an interface from outside of all that handles them: a socket that sees each, a filter in the
-//! kernel, and the kernel's count of what passed it.
+//! kernel, and the kernel's count of what passed it. And sending frames past the same stack.
 
 use std::{
     io,
@@ -51,17 +51,6 @@ impl Tap {
         })
     }
 
-    /// Sends a frame by an interface.
-    pub fn send(host: &Host, interface: &str, frame: &[u8]) -> Result<()> {
-        host.within(|| {
-            let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-            socket.bind(&address(crate::links::find(interface)?.index, 0)?)?;
-            let sent = socket.send(frame).with_context(|| format!("cannot send by {interface}"))?;
-            ensure!(sent == frame.len(), "{sent} bytes of {} were sent by {interface}", frame.len());
-            Ok(())
-        })
-    }
-
     /// How many it has seen.
     pub fn packets(&mut self) -> Result<u64> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
@@ -82,6 +71,27 @@ impl Tap {
         // The kernel begins anew with each reading. What did not fit the socket's buffer is counted too.
         self.packets += u64::from(statistics.tp_packets);
         Ok(self.packets)
+    }
+}
+
+/// Sends frames as they are.
+pub struct Sender(Socket);
+
+impl Sender {
+    /// Opens one on a host's interface.
+    pub fn open(host: &Host, interface: &str) -> Result<Sender> {
+        host.within(|| {
+            let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+            socket.bind(&address(crate::links::find(interface)?.index, 0)?)?;
+            Ok(Sender(socket))
+        })
+    }
+
+    /// Sends a frame.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        let sent = self.0.send(frame).context("cannot send a frame")?;
+        ensure!(sent == frame.len(), "{sent} bytes of a frame's {} were sent", frame.len());
+        Ok(())
     }
 }
 

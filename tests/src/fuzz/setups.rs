@@ -46,9 +46,9 @@ impl Variation {
     /// The tables, and the same world for the reference.
     pub fn worlds(&self) -> (World, reference::Setup) {
         let mut world = self.setup.world();
-        for (backend, address) in world.tables.backends.iter_mut().zip(&world.tables.addresses) {
-            if let (Some(mtu), Way::Via(_)) = (self.mtu, way(*address)) {
-                backend.mtu = mtu;
+        for backend in &mut world.tables.backends {
+            if let (Some(mtu), Way::Via(_)) = (self.mtu, way(backend.address)) {
+                backend.entry.mtu = mtu;
             }
         }
         let config = config::parse(self.setup.name, &self.setup.text()).unwrap_or_else(|error| panic!("{error}"));
@@ -59,8 +59,12 @@ impl Variation {
     /// Of the tables only the rings are taken, as lists: how they are built is judged elsewhere.
     fn plain(&self, config: &Config, world: &World) -> reference::Setup {
         let rings = world.tables.rings.iter().map(|ring| {
-            ring.iter().map(|slot| (slot.first != NO_BACKEND).then_some(usize::from(slot.first))).collect()
+            ring.slots().iter().map(|slot| (slot.first != NO_BACKEND).then_some(usize::from(slot.first))).collect()
         });
+        let ring_at = |start| {
+            let place = world.tables.rings.iter().position(|ring| ring.start == start);
+            place.expect("an entry's ring is one of them")
+        };
         let mut services = Vec::new();
         for service in config.services.values() {
             for vip in &service.vips {
@@ -71,7 +75,7 @@ impl Variation {
                         Protocol::Udp => reference::Protocol::Udp,
                     },
                     port: vip.port,
-                    ring: world.tables.services[services.len()].ring as usize,
+                    ring: ring_at(world.tables.services[services.len()].ring),
                     hash_source: service.hash == Hash::Source,
                     syn: match service.syn {
                         Syn::Off => reference::SynPolicy::Off,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use etherparse::PacketBuilder;
-use lb_userspace::lab::{Echo, Host, Http, Seen, Tap, Way, set_up_backend, wait_for, wait_until};
+use lb_userspace::lab::{Echo, Host, Http, Seen, Sender, Tap, Way, set_up_backend, wait_for, wait_until};
 
 use crate::net::*;
 
@@ -274,12 +274,13 @@ fn vlan_tags_stay() {
     let port = net.switch.port(&net.balancer, "eth0");
     // Else the tag travels beside the frame, where no XDP program sees it.
     net.switch.host().output("ethtool", &["-K", &port, "txvlan", "off"]).unwrap();
+    let sender = Sender::open(&net.client, "eth0").unwrap();
     for vip in ["10.1.0.100", "fd01::100"] {
         let seen = Seen::Tagged(7, vip.parse().unwrap());
         let mut arrived = Tap::open(&net.backends[0], "eth0", Way::In, seen).unwrap();
         let frame = tagged_syn(&net, 7, vip);
         for _ in 0..FRAMES {
-            Tap::send(&net.client, "eth0", &frame).unwrap();
+            sender.send(&frame).unwrap();
         }
         wait_until("tagged frames at the backend", PATIENCE, || arrived.packets().unwrap() == FRAMES).unwrap();
     }

@@ -4,8 +4,11 @@
 
 mod agent;
 mod forward;
+mod fragments;
 mod lab;
 mod many;
 mod net;
+mod offloads;
+mod path_mtu;
 mod refusals;
 mod service;

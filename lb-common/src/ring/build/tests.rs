@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 fn backend(id: u16, weight: u16) -> Member {
     let address = Ipv4Addr::from_bits(0x0a00_0000 + id as u32);
-    Member { id, identity: identity(&address.into()), weight }
+    Member { id, identity: identity(&address.into()), weight, part: WHOLE }
 }
 
 fn equal(count: u16) -> Vec<Member> {
@@ -16,8 +16,14 @@ fn equal(count: u16) -> Vec<Member> {
 /// Members with distinct ids and weights among which ties, doubles and zeros are common.
 fn members(most: usize) -> impl Strategy<Value = Vec<Member>> {
     let weight = prop_oneof![Just(0), Just(1), Just(2), Just(256), 0..=256u16];
-    prop::collection::btree_map(0..1000u16, weight, 0..most)
-        .prop_map(|members| members.into_iter().map(|(id, weight)| backend(id, weight)).collect())
+    prop::collection::btree_map(0..1000u16, (weight, part()), 0..most).prop_map(|members| {
+        members.into_iter().map(|(id, (weight, part))| Member { part, ..backend(id, weight) }).collect()
+    })
+}
+
+/// Mostly the whole: few drain at the same time.
+fn part() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => Just(WHOLE), 1 => Just(0), 2 => 0..=WHOLE]
 }
 
 /// Members and one of them.
@@ -31,7 +37,7 @@ fn members_and_one(most: usize) -> impl Strategy<Value = (Vec<Member>, Member)> 
 enum Event {
     Add(u16, u16),
     Remove(u16),
-    Reweight(u16, u16),
+    Reweight(u16, u16, u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -39,7 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..12u16, weight()).prop_map(|(id, weight)| Event::Add(id, weight)),
         1 => (0..12u16).prop_map(Event::Remove),
-        2 => (0..12u16, weight()).prop_map(|(id, weight)| Event::Reweight(id, weight)),
+        3 => (0..12u16, weight(), part()).prop_map(|(id, weight, part)| Event::Reweight(id, weight, part)),
     ]
 }
 
@@ -49,9 +55,10 @@ fn by_definition(slots: u32, members: &[Member]) -> Vec<Slot> {
         let mut ranked: Vec<_> = members
             .iter()
             .filter(|member| member.weight > 0)
-            .map(|member| {
+            .filter_map(|member| {
                 let hash = mix(mix(member.identity).wrapping_add((slot as u64).wrapping_mul(STEP)));
-                (score(hash, inverse(member.weight)), member.identity, member.id)
+                let takes = member.part == WHOLE || ((mix(hash ^ STEP) >> 48) as u32) < member.part;
+                takes.then_some((score(hash, inverse(member.weight)), member.identity, member.id))
             })
             .collect();
         ranked.sort();
@@ -95,17 +102,28 @@ proptest! {
             match event {
                 Event::Add(id, weight) => {
                     ring.add(backend(id, weight));
-                    model.insert(id, weight);
+                    model.insert(id, (weight, WHOLE));
                 }
                 Event::Remove(id) => prop_assert_eq!(ring.remove(id), model.remove(&id).is_some()),
-                Event::Reweight(id, weight) => {
-                    let known = model.get_mut(&id).map(|old| *old = weight).is_some();
-                    prop_assert_eq!(ring.reweight(id, weight), known);
+                Event::Reweight(id, weight, part) => {
+                    let known = model.get_mut(&id).map(|old| *old = (weight, part)).is_some();
+                    prop_assert_eq!(ring.reweight(id, weight, part), known);
                 }
             }
-            let members: Vec<_> = model.iter().map(|(&id, &weight)| backend(id, weight)).collect();
+            let members: Vec<_> = model.iter().map(|(&id, &(weight, part))| Member { part, ..backend(id, weight) }).collect();
             prop_assert!(ring == Ring::build(512, &members), "after {:?}", event);
         }
+    }
+
+    #[test]
+    fn becoming_leads_where_a_full_build_does(old in members(16), new in members(16), offset in 0..3u16) {
+        // With an offset, an id stands for another backend.
+        let new: Vec<_> = new.into_iter().map(|member| Member { id: member.id + offset, ..member }).collect();
+        let mut ring = Ring::build(512, &old);
+        ring.become_of(&new);
+        prop_assert!(ring == Ring::build(512, &new));
+        let shares: Vec<_> = new.iter().map(|member| (member.id, ring.owned(member.id) as u32)).collect();
+        prop_assert_eq!(ring.shares(), shares);
     }
 
     #[test]
@@ -143,7 +161,7 @@ proptest! {
     fn a_new_weight_moves_slots_one_way((members, one) in members_and_one(24), weight in 0..=256u16) {
         let before = Ring::build(2048, &members);
         let mut after = before.clone();
-        prop_assert!(after.reweight(one.id, weight));
+        prop_assert!(after.reweight(one.id, weight, one.part));
         for (old, new) in zip(before.slots(), after.slots()) {
             if old.first == new.first {
                 continue;
@@ -154,8 +172,40 @@ proptest! {
         }
     }
 
+    /// A drain in equal steps: each gives up slots that the backend owned, about as many as the others, to those who
+    /// stood behind; nothing else moves; in the end the backend might as well not be there.
+    #[test]
+    fn a_drain_gives_up_its_own_in_equal_steps((members, one) in members_and_one(8), steps in 1..12u32) {
+        let slots = 8192;
+        let mut ring = Ring::build(slots, &members);
+        ring.reweight(one.id, one.weight, WHOLE);
+        let all = ring.owned(one.id) as f64;
+        for step in 1..=steps {
+            let before = ring.clone();
+            prop_assert!(ring.reweight(one.id, one.weight, WHOLE * (steps - step) / steps));
+            let mut given = 0;
+            for (old, new) in zip(before.slots(), ring.slots()) {
+                if old.first != new.first {
+                    prop_assert_eq!((old.first, old.second), (one.id, new.first));
+                    given += 1;
+                }
+            }
+            // Each of its slots falls into one of the steps: six standard deviations.
+            let part = 1.0 / steps as f64;
+            let slack = 6.0 * (all * part * (1.0 - part)).sqrt() + 1.0;
+            prop_assert!((given as f64 - all * part).abs() <= slack, "step {} of {}: {} of {}", step, steps, given, all);
+        }
+        let others: Vec<_> = members.iter().copied().filter(|member| member.id != one.id).collect();
+        let without = Ring::build(slots, &others);
+        prop_assert_eq!(ring.slots(), without.slots());
+        // And back: it takes its own again.
+        prop_assert!(ring.reweight(one.id, one.weight, one.part));
+        prop_assert!(ring == Ring::build(slots, &members));
+    }
+
     #[test]
     fn shares_follow_weights(members in members(12)) {
+        let members: Vec<_> = members.into_iter().map(|member| Member { part: WHOLE, ..member }).collect();
         let slots = 8192;
         let ring = Ring::build(slots, &members);
         let sum: f64 = members.iter().map(|member| member.weight as f64).sum();
@@ -215,9 +265,9 @@ fn one_backend_owns_all_with_nobody_behind() {
 fn a_drained_backend_comes_back_to_its_slots() {
     let full = Ring::build(4096, &equal(8));
     let mut ring = full.clone();
-    assert!(ring.reweight(3, 0));
+    assert!(ring.reweight(3, 0, WHOLE));
     assert_eq!(ring.owned(3), 0);
-    assert!(ring.reweight(3, 1));
+    assert!(ring.reweight(3, 1, WHOLE));
     assert!(ring == full);
 }
 
@@ -232,7 +282,7 @@ fn of_two_members_with_one_id_the_later_counts() {
 #[test]
 fn ties_go_by_identity_then_id() {
     // One identity twice ties in every slot.
-    let twin = |id| Member { id, identity: 5, weight: 1 };
+    let twin = |id| Member { id, identity: 5, weight: 1, part: WHOLE };
     let mut ring = Ring::build(256, &[twin(9), twin(4), twin(6)]);
     assert!(ring.slots().iter().all(|slot| *slot == Slot { first: 4, second: 6 }));
     assert!(ring.remove(4));
@@ -240,8 +290,9 @@ fn ties_go_by_identity_then_id() {
     ring.add(twin(4));
     assert!(ring == Ring::build(256, &[twin(4), twin(6), twin(9)]));
 
-    let racers: Vec<_> =
-        [(1, 30), (2, 20), (3, 20)].map(|(id, identity)| Racer::new(&Member { id, identity, weight: 1 })).into();
+    let racers: Vec<_> = [(1, 30), (2, 20), (3, 20)]
+        .map(|(id, identity)| Racer::new(&Member { id, identity, weight: 1, part: WHOLE }))
+        .into();
     assert!(wins_tie(&racers[1], 1, &racers) && !wins_tie(&racers[0], 2, &racers));
     assert!(wins_tie(&racers[1], 3, &racers) && !wins_tie(&racers[2], 2, &racers));
     assert!(!wins_tie(&racers[1], NO_BACKEND, &racers));

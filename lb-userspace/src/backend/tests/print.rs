@@ -98,6 +98,41 @@ weir --pins '/sys/fs/bpf/my pins' backend run \
     assert!(script.contains(notes) && script.contains(mss) && script.ends_with(run), "{script}");
 }
 
+/// Segments of at most so many bytes for the web's addresses.
+fn small(asked: &Asked, mss: u16) -> Needs {
+    let web = ["192.0.2.10", "2001:db8::10"].map(|vip| vip.parse().unwrap());
+    Needs { segments: [(mss, web.into())].into(), ..needs(asked) }
+}
+
+#[test]
+fn small_segments_in_a_script() {
+    let script = shell::script(&small(&asked(&["web"]), 1_360));
+    let sets = r#"
+	set segments1360_4 {
+		type ipv4_addr
+		elements = {
+			192.0.2.10,
+		}
+	}
+"#;
+    let chain = r#"
+	# Clients' segments must be as small as `mss` says. Said in SYN-ACKs, it leaves routes and other traffic alone.
+	chain mss {
+		type filter hook output priority mangle; policy accept;
+		ip saddr @segments1360_4 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360
+		ip6 saddr @segments1360_6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1360
+	}
+}
+END
+"#;
+    assert!(script.contains(sets) && script.contains(chain), "{script}");
+    // Beside those that leave room for an outer header.
+    let script = shell::script(&small(&asked(&["dns", "web"]), 1_360));
+    for (set, mss) in [("tunnelled4", 1_440), ("segments1360_4", 1_360), ("segments1360_6", 1_360)] {
+        assert!(script.contains(&format!("@{set} tcp flags & (syn | rst) == syn tcp option maxseg size set {mss}\n")));
+    }
+}
+
 #[test]
 fn a_path_that_takes_whole_packets_needs_no_advice() {
     let notes = |path_mtu| shell::size_notes(&needs(&Asked { path_mtu, ..asked(&["dns"]) }).tunnel.unwrap()).len();

@@ -70,6 +70,23 @@ fn ring_slots() {
     assert_eq!(line, 2 + 4 * 128 + 3);
 }
 
+#[test]
+fn arena() {
+    let with = |arena: i64| format!("interface = \"eth0\"\narena = {arena}\n{KEY}{SERVICE}");
+    assert_eq!(valid(&with(131_072)).arena, Some(131_072));
+    assert_eq!(valid(&with(1 << 28)).arena, Some(1 << 28));
+    let few = "arena 131070: too few: the rings take 65536 slots, and a change is written beside them";
+    for (arena, message) in [
+        (131_070, few),
+        (131_073, "arena 131073: not even"),
+        (-2, "arena -2: too few"),
+        ((1 << 28) + 2, "arena 268435458: too many"),
+        (1 << 40, "arena 1099511627776: too many"),
+    ] {
+        assert_eq!(only_message(&with(arena)), (message.to_owned(), 2));
+    }
+}
+
 /// Exactly these warnings.
 fn assert_warnings(text: &str, expected: &[&str]) {
     let warnings: Vec<String> = valid(text).warnings.iter().map(ToString::to_string).collect();

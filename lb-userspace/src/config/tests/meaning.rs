@@ -96,7 +96,7 @@ fn the_example_is_valid_with_its_comments_taken_out() {
         (config.macs.len(), config.tunnel_source.v4.is_some(), config.tunnel_source.v6.is_some()),
         (1, true, true)
     );
-    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 5);
+    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 6);
 }
 
 /// The tables of keys, from which errors quote, are the keys that serde takes.
@@ -150,6 +150,7 @@ fn every_change_of_meaning_shows() {
         format!("tunnel_source = \"10.1.0.0/16\"\n{base}"),
         format!("tunnel_source = \"2001:db8::/96\"\n{base}"),
         format!("slots = 1024\n{base}"),
+        format!("arena = 1048576\n{base}"),
         base.replace("web", "shop"),
         base.replace(":80", ":81"),
         base.replace(":80", ":80/udp"),

@@ -133,7 +133,7 @@ proptest! {
     #[test]
     fn a_range_is_each_of_its_addresses(low in 0..=255_u8, high in 0..=255_u8, weight in 0..=256_u16) {
         let (low, high) = (low.min(high), low.max(high));
-        let each: Vec<Backend> = (low..=high).map(|d| Backend { address: IpAddr::from([10, 0, 0, d]), weight }).collect();
+        let each: Vec<Backend> = (low..=high).map(|d| Backend::new(IpAddr::from([10, 0, 0, d]), weight)).collect();
         prop_assert_eq!(syntax::backends(&format!("10.0.0.{low}-{high}*{weight}")), Ok(each));
     }
 

@@ -233,7 +233,7 @@ fn valid_backends() {
         let backends = service_with("\"192.0.2.10:80\"", text).backends;
         let expected = expected.iter().map(|(address, weight)| {
             let address = address.parse().expect("an address");
-            Backend { address, weight: *weight }
+            Backend::new(address, *weight)
         });
         assert_eq!(backends, expected.collect::<Vec<_>>(), "{text}");
     }

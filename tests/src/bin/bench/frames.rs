@@ -1,6 +1,10 @@
 //! The packets of the bench, padded to one length so that all cost the generator the same.
 
-use etherparse::PacketBuilder;
+use etherparse::{
+    Ethernet2Header, Icmpv4Type, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header,
+    Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, PacketBuilder, PacketBuilderStep, err::packet::BuildWriteError,
+    icmpv4::DestUnreachableHeader,
+};
 use lb_common::{
     abi::{BENCH_FRAME, BenchTraffic},
     verdict::Action,
@@ -33,6 +37,8 @@ pub enum Kind {
     Udp,
     FloodSyn,
     NotVip,
+    IcmpError,
+    Fragment,
 }
 
 impl Kind {
@@ -43,50 +49,40 @@ impl Kind {
             Kind::Udp => "udp",
             Kind::FloodSyn => "flood_syn",
             Kind::NotVip => "not_vip",
+            Kind::IcmpError => "icmp_error",
+            Kind::Fragment => "fragment",
         }
     }
 
     /// What Weir does with it.
     pub fn action(self) -> Action {
         match self {
-            Kind::Tcp | Kind::Udp => Action::Transmit,
+            Kind::Tcp | Kind::Udp | Kind::IcmpError | Kind::Fragment => Action::Transmit,
             Kind::FloodSyn => Action::Drop,
             Kind::NotVip => Action::Pass,
         }
     }
 }
 
-/// Traffic of a kind; `vips` is a power of two.
+/// Traffic of a kind; `vips` is a power of two. What differs from flow to flow is the client's address, in an ICMP error that
+/// of the packet it quotes.
 pub fn traffic(family: Family, kind: Kind, flows: u32, vips: u32) -> BenchTraffic {
-    let network = if kind == Kind::NotVip { 77 } else { 1 };
-    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], OUR_MAC);
-    let ip = match family {
-        Family::Ipv4 => ethernet.ipv4([10, 0, 0, 0], [172, 16, network, 0], 64),
-        Family::Ipv6 => {
-            let mut vip = [0; 16];
-            vip[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
-            vip[12..].copy_from_slice(&[172, 16, network, 0]);
-            let mut source = vip;
-            source[4] = 1;
-            source[12..].copy_from_slice(&[10, 0, 0, 0]);
-            ethernet.ipv6(source, vip, 64)
-        }
+    let vip = [172, 16, if kind == Kind::NotVip { 77 } else { 1 }, 0];
+    let client = [10, 0, 0, 0];
+    let mut frame = match family {
+        Family::Ipv4 => frame4(kind, client, vip),
+        Family::Ipv6 => frame6(kind, address6(CLIENTS, client), address6(VIPS, vip)),
     };
-    let mut frame = Vec::new();
-    let written = match kind {
-        Kind::Tcp | Kind::NotVip => ip.tcp(4711, 80, 1, 1000).ack(1).write(&mut frame, &[]),
-        Kind::FloodSyn => ip.tcp(4711, 80, 1, 0).syn().write(&mut frame, &[]),
-        Kind::Udp => ip.udp(4711, 53).write(&mut frame, &[0; 12]),
-    };
-    written.expect("a vector takes what is written");
     frame.resize(BENCH_FRAME, 0);
     let mut words = [0; BENCH_FRAME / 8];
     for (word, bytes) in words.iter_mut().zip(frame.chunks(8)) {
         *word = u64::from_ne_bytes(bytes.try_into().expect("a multiple of eight"));
     }
-    let (source_offset, destination_offset) = match family {
-        Family::Ipv4 => (14 + 12, 14 + 16),
-        Family::Ipv6 => (14 + 8 + 12, 14 + 24 + 12),
+    let (source_offset, destination_offset) = match (family, kind) {
+        (Family::Ipv4, Kind::IcmpError) => (14 + 20 + 8 + 16, 14 + 16),
+        (Family::Ipv6, Kind::IcmpError) => (14 + 40 + 8 + 24 + 12, 14 + 24 + 12),
+        (Family::Ipv4, _) => (14 + 12, 14 + 16),
+        (Family::Ipv6, _) => (14 + 8 + 12, 14 + 24 + 12),
     };
     BenchTraffic {
         generated: 0,
@@ -95,9 +91,75 @@ pub fn traffic(family: Family, kind: Kind, flows: u32, vips: u32) -> BenchTraffi
         visited: 0,
         vip_mask: vips - 1,
         source_offset,
-        source: u32::from_be_bytes([10, 0, 0, 0]),
+        source: u32::from_be_bytes(client),
         destination_offset,
-        destination: u32::from_be_bytes([172, 16, network, 0]),
+        destination: u32::from_be_bytes(vip),
         reserved: 0,
     }
+}
+
+fn frame4(kind: Kind, client: [u8; 4], vip: [u8; 4]) -> Vec<u8> {
+    let ip = ethernet().ipv4(client, vip, 64);
+    match kind {
+        Kind::Tcp | Kind::NotVip => written(|to| ip.tcp(4711, 80, 1, 1000).ack(1).write(to, &[])),
+        Kind::FloodSyn => written(|to| ip.tcp(4711, 80, 1, 0).syn().write(to, &[])),
+        Kind::Udp => written(|to| ip.udp(4711, 53).write(to, &[0; 12])),
+        Kind::IcmpError => {
+            let quoted = written(|to| PacketBuilder::ipv4(vip, client, 60).tcp(80, 4711, 1, 1000).write(to, &[]));
+            let error = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
+            let error = ethernet().ipv4(ROUTER, vip, 64).icmpv4(Icmpv4Type::DestinationUnreachable(error));
+            written(|to| error.write(to, &quoted))
+        }
+        Kind::Fragment => {
+            let mut header = Ipv4Header::new(16, 64, IpNumber::UDP, client, vip).expect("16 bytes fit");
+            header.dont_fragment = false;
+            header.fragment_offset = IpFragOffset::try_new(185).expect("13 bits");
+            let extensions = Ipv4Extensions::default();
+            written(|to| ethernet().ip(IpHeaders::Ipv4(header, extensions)).write(to, IpNumber::UDP, &[0; 16]))
+        }
+    }
+}
+
+fn frame6(kind: Kind, client: [u8; 16], vip: [u8; 16]) -> Vec<u8> {
+    let ip = ethernet().ipv6(client, vip, 64);
+    match kind {
+        Kind::Tcp | Kind::NotVip => written(|to| ip.tcp(4711, 80, 1, 1000).ack(1).write(to, &[])),
+        Kind::FloodSyn => written(|to| ip.tcp(4711, 80, 1, 0).syn().write(to, &[])),
+        Kind::Udp => written(|to| ip.udp(4711, 53).write(to, &[0; 12])),
+        Kind::IcmpError => {
+            let quoted = written(|to| PacketBuilder::ipv6(vip, client, 60).tcp(80, 4711, 1, 1000).write(to, &[]));
+            let router = address6(CLIENTS, ROUTER);
+            let error = ethernet().ipv6(router, vip, 64).icmpv6(Icmpv6Type::PacketTooBig { mtu: 1400 });
+            written(|to| error.write(to, &quoted))
+        }
+        Kind::Fragment => {
+            let header = Ipv6Header { hop_limit: 64, source: client, destination: vip, ..Ipv6Header::default() };
+            let offset = IpFragOffset::try_new(181).expect("13 bits");
+            let fragment = Ipv6FragmentHeader::new(IpNumber::UDP, offset, false, 4711);
+            let extensions = Ipv6Extensions { fragment: Some(fragment), ..Ipv6Extensions::default() };
+            written(|to| ethernet().ip(IpHeaders::Ipv6(header, extensions)).write(to, IpNumber::UDP, &[0; 16]))
+        }
+    }
+}
+
+const ROUTER: [u8; 4] = [192, 0, 2, 254];
+/// What the addresses of clients and VIPs begin with.
+const CLIENTS: [u8; 6] = [0x20, 1, 0xd, 0xb8, 1, 0];
+const VIPS: [u8; 6] = [0x20, 1, 0xd, 0xb8, 0, 0];
+
+fn address6(network: [u8; 6], last: [u8; 4]) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[..6].copy_from_slice(&network);
+    address[12..].copy_from_slice(&last);
+    address
+}
+
+fn ethernet() -> PacketBuilderStep<Ethernet2Header> {
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], OUR_MAC)
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>) -> Result<(), BuildWriteError>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes).expect("a vector takes what is written");
+    bytes
 }

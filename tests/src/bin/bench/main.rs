@@ -1,32 +1,61 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
+mod docs;
+mod end_to_end;
 mod frames;
 mod machine;
 mod measure;
+mod plan;
 mod report;
 mod rows;
+mod size;
+mod weir;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use lb_userspace::{
+    datapath::requirements::{FRAGS_KERNEL, Kernel},
+    lab::LIVE_FRAMES_KERNEL,
+};
+use measure::Generator;
+use report::Report;
+use rows::Measured;
 
-/// Measures what a packet costs
+/// Measures what a packet costs.
+///
+/// Three tables: ns a packet over a program that does nothing, and as ratios to the barest encapsulation; packets a second from
+/// end to end over veth, against a program that only reflects; how long the programs are. docs/benchmarks.md says how to read
+/// them. Takes about six minutes, of one CPU, as root.
 #[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Arguments {
-    /// How to print
+    /// How to print: text is three tables, json {"version":1,"rows":[…]} with the other tables beside the rows
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Runs of each row, of which the median counts
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    /// Runs of each row; their median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
     /// Only rows with these words in their label, such as "weir l2 ipv4 tcp 16000000"; null and bare_ipip come along
     #[arg(long, default_value = "")]
     only: String,
     /// One short run of each row: for trying, not for figures
     #[arg(long)]
     quick: bool,
+    /// Write the tables into docs/benchmarks.md
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    write_docs: bool,
     /// Let what the generator wrote leave the store buffer before a program reads it
     #[arg(long, default_value_t = measure::BARRIER, action = clap::ArgAction::Set)]
     barrier: bool,
+    /// Put the head of every frame back, also where no program has moved it, so that null pays for it too
+    #[arg(long, default_value_t = measure::ALWAYS_RESTORE, action = clap::ArgAction::Set)]
+    always_restore: bool,
+}
+
+impl Arguments {
+    fn generator(&self) -> Generator {
+        Generator { barrier: self.barrier, always_restore: self.always_restore }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,14 +66,29 @@ enum Output {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let kernel = Kernel::running()?;
+    // Programs that a tail call joins must agree about frames in several buffers; the second table wants live frames.
+    ensure!(kernel >= FRAGS_KERNEL && kernel >= LIVE_FRAMES_KERNEL, "kernel {kernel}: the bench needs 5.18 or newer");
     let machine = machine::describe()?;
-    if arguments.output == Output::Text {
-        println!("{machine}");
+    let load = machine::Load::now()?;
+    let report = measure(machine, &arguments)?;
+    let report = Report { warnings: load.warning_since()?.into_iter().chain(report.warnings).collect(), ..report };
+    if arguments.write_docs {
+        docs::write(&report)?;
     }
-    let measured = rows::measure_all(&arguments)?;
     match arguments.output {
-        Output::Text => println!("{}", report::text(&measured)),
-        Output::Json => println!("{:#}", report::json(&measured)),
+        Output::Text => println!("{}", report.text()),
+        Output::Json => println!("{:#}", report.json()),
     }
     Ok(())
+}
+
+fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
+    let only = plan::Only::new(&arguments.only);
+    measure::take_one_cpu()?;
+    let Measured { rows, left_out } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
+    let end_to_end = end_to_end::measure_all(only.of(end_to_end::plans()), arguments)?;
+    let warnings = left_out.into_iter().map(|row| format!("left out: {row}")).collect();
+    let size = size::measure(|label| only.wants(label))?;
+    Ok(Report { machine, warnings, rows, end_to_end, size })
 }

@@ -21,9 +21,19 @@ use nix::{
 /// Whether a barrier stands between what the generator writes and what a program reads.
 pub const BARRIER: bool = false;
 
+/// Whether null pays for putting the head of a frame back too, or only who moved it.
+pub const ALWAYS_RESTORE: bool = false;
+
 /// Packets that a program gets before it is the next one's turn, about a millisecond: what disturbs the machine lasts longer
 /// or is rarer. The same for all, because a long segment meets more interrupts than a short one.
 pub const SEGMENT: u32 = 1 << 14;
+
+/// What the generator does besides generating; `cargo xtask bench --help` explains.
+#[derive(Clone, Copy)]
+pub struct Generator {
+    pub barrier: bool,
+    pub always_restore: bool,
+}
 
 /// The object with the generator and what Weir is compared with.
 pub struct Bench {
@@ -34,11 +44,10 @@ pub struct Bench {
     times: Array<MapData, u64>,
 }
 
-/// A program, what it gets, and how each packet ends.
+/// A program and what it gets.
 pub struct Contender {
     pub program: ProgramFd,
     pub traffic: BenchTraffic,
-    pub action: Action,
 }
 
 /// How many take turns.
@@ -56,12 +65,8 @@ pub enum Reference {
 }
 
 impl Bench {
-    pub fn load(barrier: bool) -> Result<Self> {
-        take_one_cpu()?;
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf-objects/bench.o");
-        let path = std::env::var("WEIR_OBJECTS").map_or(path.to_owned(), |directory| format!("{directory}/bench.o"));
-        let bytes = std::fs::read(&path).with_context(|| format!("{path}: run `cargo xtask build`"))?;
-        let mut object = EbpfLoader::new().override_global("BARRIER", &u32::from(barrier), true).load(&bytes)?;
+    pub fn load(generator: Generator) -> Result<Self> {
+        let mut object = load_object(generator)?;
         for name in ["generate", "null", "swap", "bare_ipip"] {
             program(&mut object, name)?.load()?;
         }
@@ -83,18 +88,18 @@ impl Bench {
         Ok(program(&mut self.object, name)?.fd()?.try_clone()?)
     }
 
-    /// Makes the contenders ready: fails if the first packet of one does not end as it must.
+    /// Makes the contenders ready.
     pub fn prepare(&mut self, contenders: &[Contender; CONTENDERS]) -> Result<()> {
         for (number, contender) in (0..).zip(contenders) {
             self.under_test.set(number, &contender.program, 0)?;
             self.traffic.set(number, Plain(contender.traffic), 0)?;
         }
-        for (number, contender) in (0..).zip(contenders) {
-            let action = self.generate(BenchTurn { program: number, left: 1, ..BenchTurn::default() }, 1)?;
-            let wanted = kernel_action(contender.action);
-            ensure!(action == wanted, "the first packet of program {number} got action {action}, not {wanted}");
-        }
         Ok(())
+    }
+
+    /// What becomes of the first packet of the last contender (`XDP_*`).
+    pub fn first(&mut self) -> Result<u32> {
+        self.generate(BenchTurn { program: BENCH_PROGRAMS - 1, left: 1, ..BenchTurn::default() }, 1)
     }
 
     /// Runs so many rounds of segments; the flows go on where the last run ended. None if a signal, such as one that stops us
@@ -136,9 +141,20 @@ impl Bench {
     }
 }
 
+/// The object with the bench's own programs.
+pub fn load_object(Generator { barrier, always_restore }: Generator) -> Result<Ebpf> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf-objects/bench.o");
+    let path = std::env::var("WEIR_OBJECTS").map_or(path.to_owned(), |directory| format!("{directory}/bench.o"));
+    let bytes = std::fs::read(&path).with_context(|| format!("{path}: run `cargo xtask build`"))?;
+    Ok(EbpfLoader::new()
+        .override_global("BARRIER", &u32::from(barrier), true)
+        .override_global("ALWAYS_RESTORE", &u32::from(always_restore), true)
+        .load(&bytes)?)
+}
+
 /// Stays on the last CPU that it may use, the first having most of the interrupts, and before everything else there if
 /// that is allowed.
-fn take_one_cpu() -> Result<()> {
+pub fn take_one_cpu() -> Result<()> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
     let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no CPU to run on")?;
@@ -156,11 +172,13 @@ fn interrupted(error: &anyhow::Error) -> bool {
     causes.any(|cause| cause.kind() == io::ErrorKind::Interrupted)
 }
 
-fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+/// A program of an object.
+pub fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
 
-fn kernel_action(action: Action) -> u32 {
+/// `XDP_*`.
+pub fn kernel_action(action: Action) -> u32 {
     match action {
         Action::Drop => 1,
         Action::Pass => 2,
@@ -170,7 +188,7 @@ fn kernel_action(action: Action) -> u32 {
 }
 
 /// The lower quartile: as long as a quarter of the segments met no disturbance, which only ever adds time, it does not show.
-fn undisturbed(mut segments: Vec<u64>) -> f64 {
+pub fn undisturbed(mut segments: Vec<u64>) -> f64 {
     segments.sort_unstable();
     segments[segments.len() / 4] as f64
 }

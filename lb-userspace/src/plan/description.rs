@@ -1,0 +1,198 @@
+//! What tables hold, in words: kept beside them in the kernel, so that reading verbs need no agent and no file.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use anyhow::{Result, anyhow, bail};
+use lb_common::{abi::Encapsulation, ring::WHOLE};
+use serde::{Deserialize, Serialize};
+
+use super::encapsulation;
+use crate::config::{Forward, Overridden, Vip};
+
+/// All of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
+pub struct Description {
+    /// Version of weir that made the tables.
+    pub weir: String,
+    /// Hash of the configuration's meaning: equal on siblings that agree.
+    pub configuration: String,
+    /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
+    pub tables: String,
+    /// How VIPs are announced.
+    pub announce: String,
+    /// MACs that are ours besides the interfaces'.
+    pub macs: Vec<String>,
+    /// The hash key is the one that everybody knows.
+    pub public_hash_key: bool,
+    /// The interfaces, by their numbers.
+    pub interfaces: Vec<String>,
+    /// By name.
+    pub services: Vec<DescribedService>,
+}
+
+impl Description {
+    /// Every address that is a VIP, once.
+    pub fn vip_addresses(&self) -> Result<Vec<IpAddr>> {
+        let vips = self.services.iter().flat_map(|service| &service.vips);
+        let parse = |vip: &DescribedVip| {
+            let parsed: Result<Vip, _> = vip.vip.parse();
+            parsed.map(|parsed| parsed.address).map_err(|_| anyhow!("vip {:?} in the tables: none", vip.vip))
+        };
+        Ok(vips.map(parse).collect::<Result<BTreeSet<_>>>()?.into_iter().collect())
+    }
+}
+
+/// One service.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct DescribedService {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How packets reach its backends.
+    pub forward: String,
+    /// What is hashed.
+    pub hash: String,
+    /// What happens to SYNs with window 0 and no options.
+    pub syn: String,
+    /// Size of the ring.
+    pub slots: u32,
+    /// Where in RINGS its ring begins, in slots.
+    pub ring: u32,
+    /// Its VIP entries.
+    pub vips: Vec<DescribedVip>,
+    /// Its backends; services with the same ones share this.
+    pub backends: Arc<[DescribedBackend]>,
+    /// Backends of the configuration that overrides took away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<IpAddr>,
+}
+
+impl DescribedService {
+    /// How packets reach one of its backends.
+    pub fn encapsulation(&self, backend: IpAddr) -> Result<Encapsulation> {
+        let methods = [Forward::L2, Forward::Ipip];
+        match methods.into_iter().find(|method| method.to_string() == self.forward) {
+            Some(method) => Ok(encapsulation(method, backend)),
+            None => {
+                bail!("service {:?} in the tables: forward {:?} is none that this weir knows", self.name, self.forward)
+            }
+        }
+    }
+}
+
+/// One VIP entry.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DescribedVip {
+    /// As written: address, port or `*`, `/udp`.
+    pub vip: String,
+    /// Which entry of VIP_COUNTS.
+    pub id: u16,
+}
+
+/// One backend of a service.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DescribedBackend {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight; 0 is drained.
+    pub weight: u16,
+    /// The part of its slots that it takes, of 65,536.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub part: u32,
+    /// Which entry of the backends' table.
+    pub id: u16,
+    /// Slots that it owns in the service's ring.
+    pub owned: u32,
+    /// What an override says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Overridden>,
+}
+
+impl DescribedBackend {
+    /// What an override says of it, in a few words.
+    pub fn overridden_text(&self) -> Option<String> {
+        let Overridden { added, file_weight, state } = self.overridden?;
+        let state = state.map(|state| match self.part {
+            0 => state.to_string(),
+            part => format!("{state}, {:.0} % left", 100.0 * f64::from(part) / f64::from(WHOLE)),
+        });
+        let words = [added.then(|| "added".to_owned()), file_weight.map(|weight| format!("file: {weight}")), state];
+        Some(words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn whole() -> u32 {
+    WHOLE
+}
+
+fn is_whole(part: &u32) -> bool {
+    *part == WHOLE
+}
+
+/// The form in the kernel: a set of backends stands once, however many services share it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    weir: String,
+    configuration: String,
+    tables: String,
+    announce: String,
+    macs: Vec<String>,
+    public_hash_key: bool,
+    interfaces: Vec<String>,
+    sets: Vec<Arc<[DescribedBackend]>>,
+    services: Vec<StoredService>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredService {
+    name: String,
+    forward: String,
+    hash: String,
+    syn: String,
+    slots: u32,
+    ring: u32,
+    vips: Vec<DescribedVip>,
+    /// Which of the sets.
+    set: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<IpAddr>,
+}
+
+impl From<Description> for Stored {
+    fn from(description: Description) -> Self {
+        let Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services } =
+            description;
+        let mut sets = Vec::new();
+        let mut known = HashMap::new();
+        let mut store = |service: DescribedService| {
+            let DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed } = service;
+            let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
+                sets.push(backends);
+                sets.len() - 1
+            });
+            StoredService { name, forward, hash, syn, slots, ring, vips, set, removed }
+        };
+        let services = services.into_iter().map(&mut store).collect();
+        Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services }
+    }
+}
+
+impl TryFrom<Stored> for Description {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        let Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services } =
+            stored;
+        let restore = |service: StoredService| {
+            let StoredService { name, forward, hash, syn, slots, ring, vips, set, removed } = service;
+            let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
+            Ok(DescribedService { name, forward, hash, syn, slots, ring, vips, backends, removed })
+        };
+        let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
+        Ok(Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services })
+    }
+}

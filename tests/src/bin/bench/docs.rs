@@ -1,0 +1,38 @@
+//! The last run's tables in docs/benchmarks.md.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::report::Report;
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+const BEGIN: &str = "<!-- The last run: `cargo xtask bench --write-docs` writes from here -->\n";
+const END: &str = "<!-- to here. -->\n";
+
+/// Puts the tables of a run in the place of those before.
+pub fn write(report: &Report) -> Result<()> {
+    let document = fs::read_to_string(PATH).with_context(|| format!("{PATH}: cannot be read"))?;
+    let document = replaced(&document, &report.text()).with_context(|| format!("{PATH}: no place for the last run"))?;
+    fs::write(PATH, document).with_context(|| format!("{PATH}: cannot be written"))
+}
+
+fn replaced(document: &str, tables: &str) -> Option<String> {
+    let (before, rest) = document.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}```text\n{tables}\n```\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_marks_changes() {
+        let document = format!("before\n{BEGIN}old\n{END}after\n");
+        let once = replaced(&document, "new").expect("has marks");
+        assert_eq!(once, format!("before\n{BEGIN}```text\nnew\n```\n{END}after\n"));
+        assert_eq!(replaced(&once, "new"), Some(once.clone()));
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+}
