@@ -57,9 +57,9 @@ abi! {
     SlotPair = 8,
     Backend = 32,
     Interface = 40,
-    VipCounts = 128,
-    BackendCounts = 16,
-    Counts = 1_310_976,
+    VipEvents = 128,
+    Forwarded = 16,
+    Counts = 1_442_048,
     Page = 4096,
     Served = 24,
     BenchTraffic = 168,
@@ -143,6 +143,12 @@ impl Match {
     #[inline(always)]
     pub const fn all_ports(version: u32, protocol: u8) -> Self {
         Match(version << 28 | Self::ALL_PORTS << 24 | (protocol as u32) << 16)
+    }
+
+    /// Whether it is a bare address.
+    #[inline(always)]
+    pub const fn is_address(self) -> bool {
+        self.0 >> 24 & 0xf == Self::ADDRESS
     }
 
     /// The bare address.
@@ -391,13 +397,13 @@ pub struct Live {
     pub halves: [Half; 2],
 }
 
-/// Counters of one VIP entry, one set a CPU.
+/// What befell the packets of one VIP entry besides being forwarded, one set a CPU.
 ///
 /// Those of SYNs come first: eight words from there are all within, whichever of eight numbers a verifier thinks the kind
 /// of a SYN may have.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VipCounts {
+pub struct VipEvents {
     /// SYNs with window 0 and no options: the flood's signature, dropped or not.
     pub syn_zero_bare: u64,
     /// SYNs with window 0 and nothing but padding for options.
@@ -410,10 +416,6 @@ pub struct VipCounts {
     pub syn_open_padding: u64,
     /// SYNs with a window and options: what nearly every client sends.
     pub syn_open_options: u64,
-    /// Packets forwarded.
-    pub packets: u64,
-    /// Their IP bytes.
-    pub bytes: u64,
     /// Packets dropped, for any reason.
     pub dropped: u64,
     /// Packets that matched and went up the stack (the backend is this host).
@@ -425,14 +427,14 @@ pub struct VipCounts {
     /// SYNs whose MSS was lowered.
     pub mss_lowered: u64,
     /// Always 0; rounds up to a power of two, by which an entry is found cheaply.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 5],
 }
 
-/// Counters of one backend, one set a CPU.
+/// What was forwarded by one VIP entry, or to one backend, one set a CPU.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct BackendCounts {
-    /// Packets sent to it.
+pub struct Forwarded {
+    /// Packets.
     pub packets: u64,
     /// Their IP bytes, without what a tunnel adds.
     pub bytes: u64,
@@ -447,10 +449,12 @@ pub const VERDICT_PLACES: usize = 32;
 pub struct Counts {
     /// By the number of a [`crate::verdict::Verdict`].
     pub verdicts: [u64; VERDICT_PLACES],
-    /// By id.
-    pub vips: [VipCounts; VIP_ENTRIES as usize],
-    /// By id.
-    pub backends: [BackendCounts; BACKEND_ENTRIES as usize],
+    /// By the backend's id.
+    pub backends: [Forwarded; BACKEND_ENTRIES as usize],
+    /// By the VIP entry's id. Apart from the rest, so that what each forwarded packet touches lies close together.
+    pub vips: [Forwarded; VIP_ENTRIES as usize],
+    /// By the VIP entry's id.
+    pub events: [VipEvents; VIP_ENTRIES as usize],
 }
 
 /// A key of SERVED, on a backend: an address that concerns it, and how.

@@ -1,7 +1,7 @@
 //! What is judged of a TCP packet once its service is known: flags, and what kind of SYN it is.
 
 use crate::{
-    abi::VipCounts,
+    abi::VipEvents,
     packet::Packet,
     wire::{Header, TCP_ACK, TCP_FIN, TCP_KIND, TCP_RST, TCP_SYN, Tcp},
 };
@@ -54,7 +54,7 @@ impl Syn {
 
     /// Its counter.
     #[inline(always)]
-    pub fn counter(self, counts: &mut VipCounts) -> &mut u64 {
+    pub fn counter(self, counts: &mut VipEvents) -> &mut u64 {
         match self {
             Syn::ZeroBare => &mut counts.syn_zero_bare,
             Syn::ZeroPadding => &mut counts.syn_zero_padding,

@@ -67,10 +67,11 @@ fn seed(n: u64) -> u64 {
     mix(STEP.wrapping_mul(n + 1))
 }
 
-/// The order of the keys by value, as indices.
+/// The order of the keys by value, as indices: bare addresses last, because packets look for them only after a miss, and who
+/// comes first more often stands where it is looked for first.
 fn sorted(keys: &[(Address, Match)]) -> Result<Vec<usize>, PlaceError> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&at| (keys[at], at));
+    order.sort_by_key(|&at| (keys[at].1.is_address(), keys[at], at));
     match order.windows(2).find(|pair| keys[pair[0]] == keys[pair[1]]) {
         Some(pair) => Err(PlaceError::Duplicate(pair[0], pair[1])),
         None => Ok(order),

@@ -111,6 +111,10 @@ trait Beginning {
     fn protocol(&self) -> u8;
     /// Header and payload, bytes.
     fn length(&self) -> usize;
+    /// What stands behind the header, bytes; `None` if the header says nonsense.
+    fn payload(&self) -> Option<usize>;
+    /// Whether the packet is whole and may live another hop.
+    fn is_whole_and_alive(&self) -> bool;
     /// What an outer header takes over.
     fn inner(&self) -> Inner;
     fn transport(&self) -> &Transport;
@@ -137,6 +141,16 @@ impl Beginning for Plain4 {
     #[inline(always)]
     fn length(&self) -> usize {
         self.ip.total_length.get() as usize
+    }
+
+    #[inline(always)]
+    fn payload(&self) -> Option<usize> {
+        self.length().checked_sub(size_of::<Ipv4>())
+    }
+
+    #[inline(always)]
+    fn is_whole_and_alive(&self) -> bool {
+        self.ip.ttl != 0 && self.ip.fragment.raw() & IPV4_NOT_WHOLE.raw() == 0
     }
 
     #[inline(always)]
@@ -171,6 +185,16 @@ impl Beginning for Plain6 {
     #[inline(always)]
     fn length(&self) -> usize {
         self.ip.payload_length.get() as usize + size_of::<Ipv6>()
+    }
+
+    #[inline(always)]
+    fn payload(&self) -> Option<usize> {
+        Some(self.ip.payload_length.get() as usize)
+    }
+
+    #[inline(always)]
+    fn is_whole_and_alive(&self) -> bool {
+        self.ip.hop_limit != 0
     }
 
     #[inline(always)]
@@ -251,110 +275,70 @@ pub fn plain<P: Packet, T: Tables, E: End>(packet: &mut P, tables: &T, end: &E) 
         return None;
     }
     if beginning.ethertype == ETHERTYPE_IPV4 {
-        let ip = &beginning.ip;
-        if ip.version_ihl != 0x45 {
+        if beginning.ip.version_ihl != 0x45 {
             return None;
         }
-        if !path.may_be_vip(ip.destination) {
-            return Some(path.end_no_vip(beginning, end));
-        }
-        forget_what_was_read();
-        let length = beginning.length();
-        if ip.ttl == 0 || ip.fragment.raw() & IPV4_NOT_WHOLE.raw() != 0 || length < size_of::<Ipv4>() {
-            return None;
-        }
-        match beginning.transport.kind(ip.protocol, length - size_of::<Ipv4>())? {
-            Kind::Floods => path.flood(packet, beginning, end),
-            Kind::GoesOn => {
-                let (backend, inner, outcome) = path.way(packet, beginning)?;
-                path.go(packet, backend, inner, outcome, end)
-            }
-        }
+        let to = path.judge_plain(packet, beginning, end)?;
+        path.go(packet, to, end)
     } else if beginning.ethertype == ETHERTYPE_IPV6 {
         let beginning = packet.at::<Plain6>(0)?;
-        let ip = &beginning.ip;
         // Neighbours are answered before anything is judged.
-        if ip.version() != 6 || ip.next_header == NEXT_ICMPV6 {
+        if beginning.ip.version() != 6 || beginning.ip.next_header == NEXT_ICMPV6 {
             return None;
         }
-        if !path.may_be_vip(ip.destination) {
-            return Some(path.end_no_vip(beginning, end));
-        }
-        forget_what_was_read();
-        if ip.hop_limit == 0 {
-            return None;
-        }
-        match beginning.transport.kind(ip.next_header, ip.payload_length.get() as usize)? {
-            Kind::Floods => path.flood(packet, beginning, end),
-            Kind::GoesOn => {
-                let (backend, inner, outcome) = path.way(packet, beginning)?;
-                path.go(packet, backend, inner, outcome, end)
-            }
-        }
+        let to = path.judge_plain(packet, beginning, end)?;
+        path.go(packet, to, end)
     } else {
         None
     }
 }
 
+/// Where a packet goes, or what has become of it already.
+enum To<'a, A> {
+    Backend(&'a Backend, Inner, Outcome),
+    End(A),
+}
+
 impl<'a, T: Tables> Path<'a, T> {
+    /// Looks everything up first and judges then: the tables may be far, and what is judged is at hand meanwhile.
     #[inline(always)]
-    fn end_no_vip<B: Beginning, E: End>(&self, beginning: &B, end: &E) -> E::Action {
-        end.end(&Outcome { verdict: Verdict::NotAVip, bytes: beginning.length() as u32, ..self.outcome() })
-    }
-
-    /// The service of a packet that nothing is wrong with.
-    #[inline(always)]
-    fn plain_service<P: Packet, B: Beginning>(&self, packet: &P, beginning: &B) -> Option<&'a Service> {
-        forget_what_was_read();
-        let source = beginning.source();
-        if !source.is_ordinary() || source == beginning.destination() {
-            return None;
-        }
-        if !packet.holds(size_of::<Ethernet>() + beginning.length()) {
-            return None;
+    fn judge_plain<P: Packet, B: Beginning, E: End>(
+        &self,
+        packet: &P,
+        beginning: &B,
+        end: &E,
+    ) -> Option<To<'a, E::Action>> {
+        if !self.may_be_vip(beginning.destination()) {
+            let outcome = Outcome { verdict: Verdict::NotAVip, bytes: beginning.length() as u32, ..self.outcome() };
+            return Some(To::End(end.end(&outcome)));
         }
         forget_what_was_read();
+        let protocol = beginning.protocol();
+        let kind = beginning.transport().kind(protocol, beginning.payload()?)?;
         let port = (beginning.transport().ports >> 16) as u16;
-        self.find(beginning.destination(), Match::port(B::Address::VERSION, beginning.protocol(), port))
-    }
-
-    /// Drops a packet that has the flood's signature where its service says so.
-    #[inline(always)]
-    fn flood<P: Packet, B: Beginning, E: End>(&self, packet: &P, beginning: &B, end: &E) -> Option<E::Action> {
-        let service = self.plain_service(packet, beginning)?;
-        (service.flags & Service::SYN_DROP != 0).then(|| {
-            end.end(&Outcome {
-                verdict: Verdict::SynFlood,
-                vip: service.id as u32,
-                syn: Syn::ZeroBare as u32,
-                bytes: beginning.length() as u32,
-                ..self.outcome()
-            })
-        })
-    }
-
-    /// Where a packet goes.
-    #[inline(always)]
-    fn way<P: Packet, B: Beginning>(&self, packet: &P, beginning: &B) -> Option<(&'a Backend, Inner, Outcome)> {
-        let service = self.plain_service(packet, beginning)?;
+        let service = self.find(beginning.destination(), Match::port(B::Address::VERSION, protocol, port))?;
         forget_what_was_read();
         let mut outcome = Outcome { vip: service.id as u32, bytes: beginning.length() as u32, ..self.outcome() };
+        if kind == Kind::Floods {
+            if service.flags & Service::SYN_DROP == 0 || !is_sound(packet, beginning) {
+                return None;
+            }
+            (outcome.verdict, outcome.syn) = (Verdict::SynFlood, Syn::ZeroBare as u32);
+            return Some(To::End(end.end(&outcome)));
+        }
         let flow =
             Flow { client: beginning.source(), ports: beginning.transport().ports, protocol: beginning.protocol() };
         outcome.hash = self.hash(beginning.destination(), service, &flow);
         let backend = self.choose(service, &mut outcome).ok()?;
-        Some((backend, beginning.inner(), outcome))
+        is_sound(packet, beginning).then(|| To::Backend(backend, beginning.inner(), outcome))
     }
 
     #[inline(always)]
-    fn go<P: Packet, E: End>(
-        &self,
-        packet: &mut P,
-        backend: &Backend,
-        inner: Inner,
-        mut outcome: Outcome,
-        end: &E,
-    ) -> Option<E::Action> {
+    fn go<P: Packet, E: End>(&self, packet: &mut P, to: To<E::Action>, end: &E) -> Option<E::Action> {
+        let (backend, inner, mut outcome) = match to {
+            To::Backend(backend, inner, outcome) => (backend, inner, outcome),
+            To::End(action) => return Some(action),
+        };
         // SAFETY: a reference is valid to read; the agent's store may come at any time, so the word is read once, whole.
         let next_hop = unsafe { (&raw const backend.next_hop.0).read_volatile() };
         // Nothing but a MAC that is known.
@@ -397,4 +381,15 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         Some(end.end(&outcome))
     }
+}
+
+/// What a packet to a service must be, besides its transport header.
+#[inline(always)]
+fn is_sound<P: Packet, B: Beginning>(packet: &P, beginning: &B) -> bool {
+    forget_what_was_read();
+    let source = beginning.source();
+    beginning.is_whole_and_alive()
+        && source.is_ordinary()
+        && source != beginning.destination()
+        && packet.holds(size_of::<Ethernet>() + beginning.length())
 }

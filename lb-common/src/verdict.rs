@@ -97,6 +97,14 @@ verdicts! {
     }
 }
 
+impl Verdict {
+    /// Whether a backend gets the packet.
+    #[inline(always)]
+    pub const fn is_forwarded(self) -> bool {
+        matches!(self, Verdict::Forwarded | Verdict::Redirected)
+    }
+}
+
 impl Action {
     /// The name in output.
     pub const fn label(self) -> &'static str {

@@ -7,11 +7,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES, VipCounts},
+    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES, VipEvents},
     balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
-    verdict::{Action, Verdict},
+    verdict::Action,
 };
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
@@ -93,24 +93,26 @@ pub fn count(outcome: &Outcome) -> u64 {
     let seen = *verdict;
     let bytes = outcome.bytes as u64;
     if outcome.vip != NONE {
-        let vip = &mut counts.vips[(outcome.vip & (VIP_ENTRIES - 1)) as usize];
-        match outcome.verdict.action() {
-            Action::Transmit | Action::Redirect => {
-                vip.packets += 1;
-                vip.bytes += bytes;
-                // A word of flags of which few packets have any.
-                if outcome.marks != 0 {
-                    count_marks(vip, outcome.marks);
-                }
+        let vip = (outcome.vip & (VIP_ENTRIES - 1)) as usize;
+        if outcome.verdict.is_forwarded() {
+            let forwarded = &mut counts.vips[vip];
+            forwarded.packets += 1;
+            forwarded.bytes += bytes;
+            // A word of flags of which few packets have any.
+            if outcome.marks != 0 {
+                count_marks(&mut counts.events[vip], outcome.marks);
             }
-            Action::Drop => vip.dropped += 1,
-            Action::Pass => vip.passed += 1,
+        } else if outcome.verdict.action() == Action::Pass {
+            counts.events[vip].passed += 1;
+        } else {
+            // Answered instead of sent on, too: the packet itself got nowhere.
+            counts.events[vip].dropped += 1;
         }
         if let Some(syn) = Syn::from_number(outcome.syn) {
-            *syn.counter(vip) += 1;
+            *syn.counter(&mut counts.events[vip]) += 1;
         }
     }
-    if matches!(outcome.verdict, Verdict::Forwarded | Verdict::Redirected) {
+    if outcome.verdict.is_forwarded() {
         let backend = &mut counts.backends[(outcome.backend & (BACKEND_ENTRIES - 1)) as usize];
         backend.packets += 1;
         backend.bytes += bytes;
@@ -119,7 +121,7 @@ pub fn count(outcome: &Outcome) -> u64 {
 }
 
 #[inline(always)]
-fn count_marks(vip: &mut VipCounts, marks: u32) {
+fn count_marks(vip: &mut VipEvents, marks: u32) {
     vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
     vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
 }

@@ -258,8 +258,8 @@ impl<'a> Sets<'a> {
 fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
     let does = does.iter().map(|(forward, ring)| (*forward as u8, *ring)).chain(std::iter::repeat((0, 0)));
     services.iter().zip(does).map(|(service, (forward, ring))| {
-        let Service { address, matches, flags, .. } = *service;
-        fingerprint::Entry { address, matches, flags, forward, ring }
+        let Service { address, matches, flags, mss, .. } = *service;
+        fingerprint::Entry { address, matches, flags, mss, forward, ring }
     })
 }
 

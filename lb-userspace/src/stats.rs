@@ -4,12 +4,15 @@ use std::ops::AddAssign;
 
 use anyhow::Result;
 use lb_common::{
-    abi::{BackendCounts, VipCounts},
+    abi::Forwarded,
     verdict::{Action, Verdict},
 };
 use serde::Serialize;
 
-use crate::{datapath::Datapath, plan::Description};
+use crate::{
+    datapath::{Datapath, VipCounts},
+    plan::Description,
+};
 
 /// One reading of all counters.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -108,17 +111,17 @@ impl AddAssign<&VipCounts> for VipTotal {
     fn add_assign(&mut self, counts: &VipCounts) {
         self.packets += counts.packets;
         self.bytes += counts.bytes;
-        self.dropped += counts.dropped;
-        self.passed += counts.passed;
-        self.syn_zero_bare += counts.syn_zero_bare;
-        self.syn_zero_padding += counts.syn_zero_padding;
-        self.syn_zero_options += counts.syn_zero_options;
-        self.syn_open_bare += counts.syn_open_bare;
-        self.syn_open_padding += counts.syn_open_padding;
-        self.syn_open_options += counts.syn_open_options;
-        self.icmp_errors += counts.icmp_errors;
-        self.small_mtu += counts.small_mtu;
-        self.mss_lowered += counts.mss_lowered;
+        self.dropped += counts.events.dropped;
+        self.passed += counts.events.passed;
+        self.syn_zero_bare += counts.events.syn_zero_bare;
+        self.syn_zero_padding += counts.events.syn_zero_padding;
+        self.syn_zero_options += counts.events.syn_zero_options;
+        self.syn_open_bare += counts.events.syn_open_bare;
+        self.syn_open_padding += counts.events.syn_open_padding;
+        self.syn_open_options += counts.events.syn_open_options;
+        self.icmp_errors += counts.events.icmp_errors;
+        self.small_mtu += counts.events.small_mtu;
+        self.mss_lowered += counts.events.mss_lowered;
     }
 }
 
@@ -220,7 +223,7 @@ fn vip_stats(vip: &str, counts: &[VipCounts]) -> Result<VipStats> {
     Ok(VipStats { vip: vip.into(), total, per_cpu: counts.iter().map(|counts| counts.packets).collect() })
 }
 
-fn backend_stats(backend: &str, counts: &[BackendCounts]) -> Result<BackendStats> {
+fn backend_stats(backend: &str, counts: &[Forwarded]) -> Result<BackendStats> {
     Ok(BackendStats {
         backend: backend.into(),
         packets: counts.iter().map(|counts| counts.packets).sum(),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use lb_common::{
-    abi::{BackendCounts, VipCounts},
+    abi::{Forwarded, VipEvents},
     filter::Syn,
     verdict::{Action, Verdict},
 };
+use lb_userspace::datapath::VipCounts;
 
 use crate::{cases::Case, expect::ip_packet};
 
@@ -18,15 +19,15 @@ pub struct Counted {
     /// By VIP, as the configuration writes it.
     pub vips: BTreeMap<String, VipCounts>,
     /// By id.
-    pub backends: BTreeMap<u32, BackendCounts>,
+    pub backends: BTreeMap<u32, Forwarded>,
 }
 
 /// The counters that a case moves, given the backend that was chosen.
 pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
     let mut counted = of_frame(&case.frame, case.verdict, case.vip.as_deref(), case.syn, backend);
     for counts in counted.vips.values_mut() {
-        counts.icmp_errors = case.marks.icmp_error.into();
-        counts.small_mtu = case.marks.small_mtu.into();
+        counts.events.icmp_errors = case.marks.icmp_error.into();
+        counts.events.small_mtu = case.marks.small_mtu.into();
     }
     counted
 }
@@ -39,23 +40,23 @@ pub fn of_frame(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<S
     if let Some(vip) = vip {
         let mut counts = VipCounts::default();
         match verdict.action() {
-            Action::Pass => counts.passed = 1,
-            Action::Drop => counts.dropped = 1,
+            Action::Pass => counts.events.passed = 1,
+            Action::Drop => counts.events.dropped = 1,
             Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),
         }
         match syn {
             None => {}
-            Some(Syn::ZeroBare) => counts.syn_zero_bare = 1,
-            Some(Syn::ZeroPadding) => counts.syn_zero_padding = 1,
-            Some(Syn::ZeroOptions) => counts.syn_zero_options = 1,
-            Some(Syn::OpenBare) => counts.syn_open_bare = 1,
-            Some(Syn::OpenPadding) => counts.syn_open_padding = 1,
-            Some(Syn::OpenOptions) => counts.syn_open_options = 1,
+            Some(Syn::ZeroBare) => counts.events.syn_zero_bare = 1,
+            Some(Syn::ZeroPadding) => counts.events.syn_zero_padding = 1,
+            Some(Syn::ZeroOptions) => counts.events.syn_zero_options = 1,
+            Some(Syn::OpenBare) => counts.events.syn_open_bare = 1,
+            Some(Syn::OpenPadding) => counts.events.syn_open_padding = 1,
+            Some(Syn::OpenOptions) => counts.events.syn_open_options = 1,
         }
         counted.vips.insert(vip.to_owned(), counts);
     }
     if let (true, Some(id)) = (sent, backend) {
-        counted.backends.insert(id, BackendCounts { packets: 1, bytes });
+        counted.backends.insert(id, Forwarded { packets: 1, bytes });
     }
     counted
 }
@@ -71,11 +72,11 @@ impl Counted {
             .for_each(|(vip, counts)| *counts = vip_counts(*counts, before.vips[vip], u64::wrapping_sub));
         changed.backends.iter_mut().for_each(|(id, counts)| {
             let earlier = before.backends[id];
-            *counts = BackendCounts { packets: counts.packets - earlier.packets, bytes: counts.bytes - earlier.bytes };
+            *counts = Forwarded { packets: counts.packets - earlier.packets, bytes: counts.bytes - earlier.bytes };
         });
         changed.verdicts.retain(|_, count| *count != 0);
         changed.vips.retain(|_, counts| *counts != VipCounts::default());
-        changed.backends.retain(|_, counts| *counts != BackendCounts::default());
+        changed.backends.retain(|_, counts| *counts != Forwarded::default());
         changed
     }
 
@@ -93,10 +94,7 @@ impl Counted {
         }
         for (id, counts) in &other.backends {
             let sum = self.backends.entry(*id).or_default();
-            *sum = BackendCounts {
-                packets: sum.packets + counts.packets * times,
-                bytes: sum.bytes + counts.bytes * times,
-            };
+            *sum = Forwarded { packets: sum.packets + counts.packets * times, bytes: sum.bytes + counts.bytes * times };
         }
     }
 }
@@ -107,26 +105,29 @@ pub fn add_vip(a: VipCounts, b: VipCounts) -> VipCounts {
 }
 
 /// The sum of two.
-pub fn add_backend(a: BackendCounts, b: BackendCounts) -> BackendCounts {
-    BackendCounts { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+pub fn add_backend(a: Forwarded, b: Forwarded) -> Forwarded {
+    Forwarded { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
 }
 
 /// Field by field.
 fn vip_counts(a: VipCounts, b: VipCounts, join: impl Fn(u64, u64) -> u64) -> VipCounts {
+    let (left, right) = (a.events, b.events);
     VipCounts {
         packets: join(a.packets, b.packets),
         bytes: join(a.bytes, b.bytes),
-        dropped: join(a.dropped, b.dropped),
-        passed: join(a.passed, b.passed),
-        syn_zero_bare: join(a.syn_zero_bare, b.syn_zero_bare),
-        syn_zero_padding: join(a.syn_zero_padding, b.syn_zero_padding),
-        syn_zero_options: join(a.syn_zero_options, b.syn_zero_options),
-        syn_open_bare: join(a.syn_open_bare, b.syn_open_bare),
-        syn_open_padding: join(a.syn_open_padding, b.syn_open_padding),
-        syn_open_options: join(a.syn_open_options, b.syn_open_options),
-        icmp_errors: join(a.icmp_errors, b.icmp_errors),
-        small_mtu: join(a.small_mtu, b.small_mtu),
-        mss_lowered: join(a.mss_lowered, b.mss_lowered),
-        reserved: a.reserved,
+        events: VipEvents {
+            dropped: join(left.dropped, right.dropped),
+            passed: join(left.passed, right.passed),
+            syn_zero_bare: join(left.syn_zero_bare, right.syn_zero_bare),
+            syn_zero_padding: join(left.syn_zero_padding, right.syn_zero_padding),
+            syn_zero_options: join(left.syn_zero_options, right.syn_zero_options),
+            syn_open_bare: join(left.syn_open_bare, right.syn_open_bare),
+            syn_open_padding: join(left.syn_open_padding, right.syn_open_padding),
+            syn_open_options: join(left.syn_open_options, right.syn_open_options),
+            icmp_errors: join(left.icmp_errors, right.icmp_errors),
+            small_mtu: join(left.small_mtu, right.small_mtu),
+            mss_lowered: join(left.mss_lowered, right.mss_lowered),
+            reserved: left.reserved,
+        },
     }
 }

@@ -7,11 +7,11 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::{
-    abi::{BackendCounts, Explanation, VipCounts},
+    abi::{Explanation, Forwarded},
     verdict::{Action, Verdict},
 };
 use lb_userspace::datapath::{
-    Attachment, Loaded, Pins, load,
+    Attachment, Loaded, Pins, VipCounts, load,
     requirements::{self, FRAGS_KERNEL, Kernel as Version},
 };
 
@@ -143,7 +143,7 @@ impl Kernel {
             counted.vips.insert(vip.clone(), sum);
         }
         for id in 0..self.backends {
-            let sum = datapath.backend_counts(id)?.into_iter().fold(BackendCounts::default(), counted::add_backend);
+            let sum = datapath.backend_counts(id)?.into_iter().fold(Forwarded::default(), counted::add_backend);
             counted.backends.insert(id.into(), sum);
         }
         Ok(counted)

@@ -109,11 +109,14 @@ fn a_million_packets() {
 
     // What the services sent on, their backends got, and the verdicts say so too.
     let on: u64 = ["forwarded", "redirected"].iter().map(|label| moved.verdicts[label]).sum();
-    let by_vip = |field: fn(&lb_common::abi::VipCounts) -> u64| moved.vips.values().map(field).sum::<u64>();
-    let by_backend = |field: fn(&lb_common::abi::BackendCounts) -> u64| moved.backends.values().map(field).sum::<u64>();
+    let by_vip = |field: fn(&lb_userspace::datapath::VipCounts) -> u64| moved.vips.values().map(field).sum::<u64>();
+    let by_backend = |field: fn(&lb_common::abi::Forwarded) -> u64| moved.backends.values().map(field).sum::<u64>();
     assert_eq!(by_vip(|counts| counts.packets), on);
     assert_eq!(by_backend(|counts| counts.packets), on);
     assert_eq!(by_vip(|counts| counts.bytes), by_backend(|counts| counts.bytes));
-    assert_eq!(by_vip(|counts| counts.passed), moved.verdicts["local_backend"]);
-    assert!(by_vip(|counts| counts.dropped) < PACKETS - on, "faults that hide the ports count among verdicts alone");
+    assert_eq!(by_vip(|counts| counts.events.passed), moved.verdicts["local_backend"]);
+    assert!(
+        by_vip(|counts| counts.events.dropped) < PACKETS - on,
+        "faults that hide the ports count among verdicts alone"
+    );
 }

@@ -19,8 +19,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, BackendCounts, Counts, Explanation, Interface, Live, MAX_INTERFACES, Match,
-        NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
+        ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Interface, Live, MAX_INTERFACES, Match,
+        NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipEvents, mac_bits,
     },
     ring,
     verdict::Verdict,
@@ -42,6 +42,17 @@ pub struct Datapath {
     rings: Mapped<SlotPair>,
     description: Mapped<Page>,
     counts: Mapped<Counts>,
+}
+
+/// What one CPU has counted for a VIP entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VipCounts {
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Their IP bytes.
+    pub bytes: u64,
+    /// What befell others.
+    pub events: VipEvents,
 }
 
 /// A struct of lb-common as aya wants values of maps to be.
@@ -277,11 +288,14 @@ impl Datapath {
 
     /// The counters of a VIP entry, by CPU.
     pub fn vip_counts(&self, id: u16) -> Result<Vec<VipCounts>> {
-        Ok(counted!(self.counts, vips[id as usize]))
+        let forwarded = counted!(self.counts, vips[id as usize]);
+        let events = counted!(self.counts, events[id as usize]);
+        let both = forwarded.into_iter().zip(events);
+        Ok(both.map(|(Forwarded { packets, bytes }, events)| VipCounts { packets, bytes, events }).collect())
     }
 
     /// The counters of a backend, by CPU.
-    pub fn backend_counts(&self, id: u16) -> Result<Vec<BackendCounts>> {
+    pub fn backend_counts(&self, id: u16) -> Result<Vec<Forwarded>> {
         Ok(counted!(self.counts, backends[id as usize]))
     }
 

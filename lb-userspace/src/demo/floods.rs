@@ -127,7 +127,7 @@ fn vip_id(network: &Network) -> Result<u16> {
 
 /// SYNs of the flood's kind that the service has met.
 fn signatures(datapath: &Datapath, id: u16) -> Result<u64> {
-    Ok(datapath.vip_counts(id)?.iter().map(|counts| counts.syn_zero_bare).sum())
+    Ok(datapath.vip_counts(id)?.iter().map(|counts| counts.events.syn_zero_bare).sum())
 }
 
 fn dropped(datapath: &Datapath) -> Result<u64> {

@@ -28,6 +28,8 @@ pub struct Entry {
     pub matches: Match,
     /// Its flags.
     pub flags: u16,
+    /// The largest MSS that a SYN may offer.
+    pub mss: u16,
     /// How packets reach its backends: a number for each way.
     pub forward: u8,
     /// The hash of its ring; 0 without one of its own.
@@ -39,8 +41,14 @@ pub fn of_tables(settings: &Settings, entries: impl Iterator<Item = Entry>) -> u
     let fold = |words: &[u64]| words.iter().fold(0, |hash, word| mix(hash ^ word));
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let mut words: Vec<u64> = entries
-        .map(|Entry { address: Address([a, b, c, d]), matches, flags, forward, ring }| {
-            fold(&[pair(a, b), pair(c, d), matches.0.into(), pair(flags.into(), forward.into()), ring])
+        .map(|Entry { address: Address([a, b, c, d]), matches, flags, mss, forward, ring }| {
+            fold(&[
+                pair(a, b),
+                pair(c, d),
+                matches.0.into(),
+                pair(u32::from(flags) | u32::from(mss) << 16, forward.into()),
+                ring,
+            ])
         })
         .collect();
     words.sort_unstable();

@@ -1,9 +1,7 @@
 //! What the counters must show after many frames.
 
-use lb_common::{
-    abi::{BackendCounts, VipCounts},
-    filter::Syn,
-};
+use lb_common::{abi::Forwarded, filter::Syn};
+use lb_userspace::datapath::VipCounts;
 
 use crate::{
     counted::Counted,
@@ -29,7 +27,7 @@ impl Tally {
             count(counts, judgement, sent);
         }
         if let (true, Some(backend)) = (sent, judgement.backend) {
-            let counts: &mut BackendCounts = self.counted.backends.entry(backend as u32).or_default();
+            let counts: &mut Forwarded = self.counted.backends.entry(backend as u32).or_default();
             counts.packets += 1;
             counts.bytes += judgement.bytes;
         }
@@ -46,16 +44,16 @@ fn count(counts: &mut VipCounts, judgement: &Judgement, sent: bool) {
         _ if sent => {
             counts.packets += 1;
             counts.bytes += judgement.bytes;
-            counts.icmp_errors += u64::from(judgement.icmp_error);
-            counts.small_mtu += u64::from(judgement.small_mtu);
-            counts.mss_lowered += u64::from(judgement.mss_lowered);
+            counts.events.icmp_errors += u64::from(judgement.icmp_error);
+            counts.events.small_mtu += u64::from(judgement.small_mtu);
+            counts.events.mss_lowered += u64::from(judgement.mss_lowered);
         }
-        Action::Pass => counts.passed += 1,
+        Action::Pass => counts.events.passed += 1,
         // Answered instead of sent on: the packet itself got nowhere.
-        Action::Drop | Action::Transmit | Action::Redirect => counts.dropped += 1,
+        Action::Drop | Action::Transmit | Action::Redirect => counts.events.dropped += 1,
     }
     if let Some(syn) = judgement.syn {
-        *kind_of(syn).counter(counts) += 1;
+        *kind_of(syn).counter(&mut counts.events) += 1;
     }
 }
 
