@@ -40,16 +40,13 @@ impl Frame {
         assert!(headroom.is_multiple_of(2), "what a driver leaves is even");
         let end = headroom + bytes.len();
         let mut words = vec![0; end.div_ceil(2)];
-        for (at, byte) in (headroom..).zip(bytes) {
-            words[at / 2] |= u16::from_ne_bytes(if at % 2 == 0 { [*byte, 0] } else { [0, *byte] });
-        }
+        as_bytes_mut(&mut words)[headroom..end].copy_from_slice(bytes);
         Frame { words, head: headroom, linear_end: headroom + linear.min(bytes.len()), end }
     }
 
     /// The frame as it is now.
     pub fn bytes(&self) -> Vec<u8> {
-        let bytes = self.words.iter().flat_map(|word| word.to_ne_bytes());
-        bytes.take(self.end).skip(self.head).collect()
+        as_bytes(&self.words)[self.head..self.end].to_vec()
     }
 
     /// Whether the frames are the same to the last byte.
@@ -63,6 +60,17 @@ impl Frame {
         assert!(start.is_multiple_of(2), "a header at odd offset {offset}");
         (start.checked_add(size)? <= self.linear_end).then_some(start / 2)
     }
+}
+
+/// Words as the bytes that they are.
+fn as_bytes(words: &[u16]) -> &[u8] {
+    // SAFETY: the same memory, borrowed as long, of which every byte is initialised; bytes have no alignment.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+fn as_bytes_mut(words: &mut [u16]) -> &mut [u8] {
+    // SAFETY: as above, borrowed mutably, and any bytes are words.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
 
 impl Packet for Frame {

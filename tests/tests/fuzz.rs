@@ -19,7 +19,7 @@ use tests::{
 
 /// What runs every time; `cargo xtask fuzz` takes others.
 const SEED: u64 = 0x5eed;
-const FRAMES: usize = 150_000;
+const FRAMES: usize = 300_000;
 
 fn campaign(seed: u64) -> Campaign {
     Campaign::new(seed, true).unwrap_or_else(|error| panic!("{error:#}"))

@@ -8,14 +8,9 @@ use anyhow::Result;
 use crate::{
     command::{as_root, exec, run as run_command, workspace},
     setup,
-    toolchain::{self, cargo},
+    toolchain::cargo,
     userspace,
 };
-
-/// What tells libFuzzer of branches and of comparisons. Any rustc takes these, a stable one too.
-const COVERAGE: &str = "-C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
-    -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
-    -C llvm-args=-sanitizer-coverage-trace-compares";
 
 /// Builds both and becomes the first.
 pub fn run(minutes: f64, seed: Option<u64>, host_only: bool) -> Result<()> {
@@ -24,7 +19,7 @@ pub fn run(minutes: f64, seed: Option<u64>, host_only: bool) -> Result<()> {
     let guided = build_guided()?;
     let mut command = if host_only { Command::new(fuzz) } else { as_root(fuzz)? };
     command.arg("--minutes").arg(minutes.to_string()).arg("--guided").arg(guided);
-    command.arg("--corpus").arg(directory()?.join("corpus"));
+    command.arg("--corpus").arg(userspace::target_directory()?.join("fuzz/corpus"));
     if let Some(seed) = seed {
         command.arg("--seed").arg(seed.to_string());
     }
@@ -34,19 +29,16 @@ pub fn run(minutes: f64, seed: Option<u64>, host_only: bool) -> Result<()> {
     exec(&mut command)
 }
 
-/// Everything in it is built anew, with coverage, away from the rest.
+/// All but the workspace's own crates is shared with other builds: the same packages are selected, and only the wrapper
+/// adds options.
 fn build_guided() -> Result<PathBuf> {
-    let (directory, host) = (directory()?, toolchain::running()?.version.host);
     let mut command = Command::new(cargo());
     command
         .current_dir(workspace())
-        .args(["build", "--profile", "fuzz", "--package", "guided", "--target", &host, "--target-dir"])
-        .arg(&directory)
-        .env("RUSTFLAGS", COVERAGE);
+        .args(["build", "--bin", "guided", "--package", "guided"])
+        .args(["lb-common", "lb-userspace", "xtask", "tests"].map(|package| format!("--package={package}")))
+        .args(["--config", "profile.dev.package.tests.opt-level=3"])
+        .env("RUSTC_WORKSPACE_WRAPPER", workspace().join("xtask/coverage.sh"));
     run_command(&mut command)?;
-    Ok(directory.join(host).join("fuzz/guided"))
-}
-
-fn directory() -> Result<PathBuf> {
-    Ok(userspace::target_directory()?.join("fuzz"))
+    Ok(userspace::target_directory()?.join("debug/guided"))
 }

@@ -46,7 +46,7 @@ impl Guided {
             .arg(format!("-max_total_time={}", time.as_secs().max(1)))
             // libFuzzer takes 0 for "any", and 32 bits.
             .arg(format!("-seed={}", (seed as u32).max(1)))
-            .args(["-max_len=2200", "-use_value_profile=1", "-print_final_stats=1", "-verbosity=1"])
+            .args(["-max_len=2200", "-print_final_stats=1"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{}: did not start", program.display()))?;
