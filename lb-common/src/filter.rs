@@ -38,7 +38,7 @@ pub enum Syn {
 }
 
 impl Syn {
-    /// Stands for no SYN among the numbers. As a mask it is all of them, see [`VipCounts`].
+    /// Stands for no SYN among the numbers. As a mask it is all of them, see [`VipEvents`].
     pub const NONE: u32 = 7;
 
     /// The kind of a number, if it is one.

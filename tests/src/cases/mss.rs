@@ -116,9 +116,10 @@ fn odd_options() -> Vec<Case> {
 
 /// Which packets count as SYNs.
 fn packets() -> Vec<Case> {
-    let change = |change: fn(&mut etherparse::TcpHeader), mss| offering(CLAMPED, mss).tcp(change);
+    type Change = fn(&mut etherparse::TcpHeader);
+    let change = |change: Change, mss| offering(CLAMPED, mss).tcp(change);
     let mut cases = Vec::new();
-    let changes: [(&str, fn(&mut etherparse::TcpHeader), Syn); 5] = [
+    let changes: [(&str, Change, Syn); 5] = [
         ("ECE and CWR", |tcp| (tcp.ece, tcp.cwr) = (true, true), OpenOptions),
         ("AE", |tcp| tcp.ns = true, OpenOptions),
         ("PSH and URG", |tcp| (tcp.psh, tcp.urg) = (true, true), OpenOptions),

@@ -10,7 +10,6 @@ use anyhow::Result;
 use lb_common::{
     balance::{NONE, Outcome},
     filter::Syn,
-    verdict::Verdict,
 };
 
 use super::{
@@ -22,11 +21,8 @@ use crate::{
     expect::diff,
     host::{FIRST_BUFFER, Frame, HEADROOM, Host},
     kernel::{Kernel, Program, action},
-    reference::{self, Feature, Judgement, Reference},
+    reference::{self, Judgement, Reference},
 };
-
-/// What the path does not do yet. Where one of these decides, host and kernel are only compared with each other.
-pub const NOT_YET: &[Feature] = &[Feature::TooBigAnswer, Feature::Mss];
 
 /// The shortest frame that the kernel's test run takes.
 const ETHERNET_HEADER: usize = 14;
@@ -100,16 +96,12 @@ impl Judges {
     /// Judges a frame by all. What they agree on is returned.
     pub fn judge(&mut self, frame: &[u8]) -> Result<Judgement, Disagreement> {
         let judgement = self.reference.judge(given(frame), &mut self.expected);
-        let not_yet = judgement.feature.is_some_and(|feature| NOT_YET.contains(&feature));
-
         let mut on_host = Frame::new(frame, HEADROOM, FIRST_BUFFER);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.host.outcome(&mut on_host)))
             .map_err(|panic| Disagreement(format!("the host panicked: {}", message(&*panic))))?;
         self.host_frames += 1;
         let left = on_host.bytes();
-        if !not_yet {
-            self.compare(&judgement, &outcome, &left)?;
-        }
+        self.compare(&judgement, &outcome, &left)?;
         let taken = (ETHERNET_HEADER..=LONGEST).contains(&frame.len());
         if let Some(kernel) = self.kernel.as_mut().filter(|_| taken) {
             self.kernel_frames += 1;
@@ -125,8 +117,7 @@ impl Judges {
                     diff(&left_kernel, &left)
                 )));
             }
-            let counted = if not_yet { as_judgement(&outcome) } else { judgement.clone() };
-            kernel.tally.add(&counted, &self.host.world.vips);
+            kernel.tally.add(&judgement, &self.host.world.vips);
         }
         Ok(judgement)
     }
@@ -183,6 +174,7 @@ impl Judges {
             same("interface", outcome.redirect, self.host.world.interfaces[interface].index)?;
             same("bytes", u64::from(outcome.bytes), judgement.bytes)?;
             same("ICMP error", outcome.marks & Outcome::ICMP_ERROR != 0, judgement.icmp_error)?;
+            same("lowered MSS", outcome.marks & Outcome::MSS_LOWERED != 0, judgement.mss_lowered)?;
             same("small MTU", outcome.marks & Outcome::SMALL_MTU != 0, judgement.small_mtu)?;
         }
         if left == self.expected {
@@ -212,36 +204,4 @@ fn same<T: PartialEq + fmt::Debug>(what: &str, host: T, reference: T) -> Result<
         return Ok(());
     }
     Err(Disagreement(format!("{what}: {host:?} on the host, {reference:?} by the reference")))
-}
-
-/// What the path decided, in the reference's words: for counting what the reference cannot judge.
-fn as_judgement(outcome: &Outcome) -> Judgement {
-    let number = |number: u32| (number != NONE).then_some(number as usize);
-    Judgement {
-        verdict: in_reference(outcome.verdict),
-        service: number(outcome.vip),
-        hash: outcome.hash,
-        slot: number(outcome.slot),
-        backend: number(outcome.backend),
-        interface: None,
-        syn: Syn::from_number(outcome.syn).map(|syn| reference::SynKind {
-            zero: matches!(syn, Syn::ZeroBare | Syn::ZeroPadding | Syn::ZeroOptions),
-            options: match syn {
-                Syn::ZeroBare | Syn::OpenBare => reference::Options::Bare,
-                Syn::ZeroPadding | Syn::OpenPadding => reference::Options::Padding,
-                Syn::ZeroOptions | Syn::OpenOptions => reference::Options::Real,
-            },
-        }),
-        bytes: u64::from(outcome.bytes),
-        icmp_error: outcome.marks & Outcome::ICMP_ERROR != 0,
-        small_mtu: outcome.marks & Outcome::SMALL_MTU != 0,
-        later_fragment: false,
-        mss_lowered: false,
-        feature: None,
-    }
-}
-
-fn in_reference(verdict: Verdict) -> reference::Verdict {
-    let all = reference::Verdict::ALL.iter();
-    *all.clone().find(|known| known.label() == verdict.label()).expect("the specification names every verdict")
 }

@@ -23,14 +23,26 @@ pub struct Variation {
 }
 
 /// All of them; inputs of the fuzzer name them by number, so new ones go to the end.
-pub static VARIATIONS: [Variation; 7] = [
-    variation("standard", "", None),
-    variation("bad_flags", "bad_flags = \"pass\"\n", None),
-    variation("prefixes", "tunnel_source = [\"10.255.0.0/16\", \"2001:db8:ffff::/96\"]\n", None),
-    variation("routed", "announce = \"none\"\n", None),
-    Variation { setup: Setup { name: "standby", head: "announce = \"manual\"\n", announce: false }, mtu: None },
-    variation("small", "tunnel_source = [\"10.255.0.0/17\", \"2001:db8:ffff::/109\"]\n", Some(576)),
-    variation("tiny", "", Some(300)),
+pub static VARIATIONS: [Variation; 8] = [
+    variation("standard", "icmp_rate = 4294967295\n", None),
+    variation("bad_flags", "icmp_rate = 4294967295\nbad_flags = \"pass\"\n", None),
+    variation(
+        "prefixes",
+        "icmp_rate = 4294967295\ntunnel_source = [\"10.255.0.0/16\", \"2001:db8:ffff::/96\"]\n",
+        None,
+    ),
+    variation("routed", "icmp_rate = 4294967295\nannounce = \"none\"\n", None),
+    Variation {
+        setup: Setup { name: "standby", head: "icmp_rate = 4294967295\nannounce = \"manual\"\n", announce: false },
+        mtu: None,
+    },
+    variation(
+        "small",
+        "icmp_rate = 4294967295\ntunnel_source = [\"10.255.0.0/17\", \"2001:db8:ffff::/109\"]\n",
+        Some(576),
+    ),
+    variation("tiny", "icmp_rate = 4294967295\n", Some(300)),
+    variation("silent", "icmp_rate = 0\n", Some(576)),
 ];
 
 const fn variation(name: &'static str, head: &'static str, mtu: Option<u16>) -> Variation {
@@ -82,7 +94,7 @@ impl Variation {
                         Syn::Count => reference::SynPolicy::Count,
                         Syn::Drop => reference::SynPolicy::Drop,
                     },
-                    mss: None,
+                    mss: service.mss,
                 });
             }
         }
@@ -100,7 +112,7 @@ impl Variation {
             tunnel4: config.tunnel_source.v4.map_or((node4, 32), |prefix| (prefix.address, prefix.length)),
             tunnel6: config.tunnel_source.v6.map_or((node6, 128), |prefix| (prefix.address, prefix.length)),
             pass_bad_flags: config.bad_flags == BadFlags::Pass,
-            answer_too_big: true,
+            answer_too_big: config.icmp_rate != 0,
         }
     }
 

@@ -25,15 +25,6 @@ use fragments::Fragments;
 use network::{Network, Shape};
 use transport::Segment;
 
-/// Parts of the specification, to say which a frame needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum Feature {
-    /// Answers to packets that are too big.
-    TooBigAnswer,
-    /// Lowering of the MSS.
-    Mss,
-}
-
 /// All that is said of a frame but its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Judgement {
@@ -61,8 +52,6 @@ pub struct Judgement {
     pub later_fragment: bool,
     /// Its MSS option was lowered.
     pub mss_lowered: bool,
-    /// The part of the specification that decided, if it is one of these.
-    pub feature: Option<Feature>,
 }
 
 /// A frame as a driver hands it over.
@@ -200,7 +189,6 @@ impl Reference {
             small_mtu: false,
             later_fragment: false,
             mss_lowered: false,
-            feature: None,
         };
         judgement.verdict = match self.frame(&frame, &mut judgement, out) {
             Ok(verdict) | Err(verdict) => verdict,

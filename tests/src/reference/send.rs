@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 
 use super::{
-    Feature, Frame, Judgement, Link, Reference, Service, Verdict, Way,
+    Frame, Judgement, Link, Reference, Service, Verdict, Way,
     answer::{QUOTED, replace_word},
     network::{Network, Shape, be16},
     transport::Segment,
@@ -36,16 +36,14 @@ impl Reference {
             Some(IpAddr::V6(_)) => 40,
         };
         if network.length + outer > mtu {
-            return self.too_big(frame, link, network, mtu.saturating_sub(outer), judgement, out);
+            return self.too_big(frame, link, network, mtu.saturating_sub(outer), out);
         }
         if frame.headroom < outer {
             return Err(Verdict::NoHeadroom);
         }
         if let (Some(limit), Some(segment)) = (service.mss, segment) {
             judgement.mss_lowered = lower_mss(segment, network, limit, out);
-            if judgement.mss_lowered {
-                judgement.feature = Some(Feature::Mss);
-            }
+            if judgement.mss_lowered {}
         }
         if let Some(end) = backend.tunnel {
             self.encapsulate(network, end, judgement.hash, out);
@@ -63,7 +61,6 @@ impl Reference {
         link: &Link,
         network: &Network,
         mtu: usize,
-        judgement: &mut Judgement,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Verdict> {
         let is_icmp = !matches!(network.protocol, super::TCP | super::UDP);
@@ -72,7 +69,6 @@ impl Reference {
         if is_icmp || is_later || !network.dont_fragment || !has_enough {
             return Err(Verdict::TooBig);
         }
-        judgement.feature = Some(Feature::TooBigAnswer);
         if !self.setup.answer_too_big {
             return Err(Verdict::TooBig);
         }
