@@ -65,11 +65,6 @@ impl Campaign {
         self.judge(variation, &frames)
     }
 
-    /// Adds inputs that somebody else found, as a base for new ones.
-    pub fn learn(&mut self, inputs: impl IntoIterator<Item = Input>) {
-        self.bases.extend(inputs.into_iter().flat_map(|input| input.frames));
-    }
-
     fn frame(&mut self, variation: usize) -> Vec<u8> {
         let Campaign { rng, names, bases, .. } = self;
         let names = &names[variation];

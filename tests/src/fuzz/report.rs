@@ -91,10 +91,10 @@ impl fmt::Display for Finding {
         let (Some((judgement, leaves)), Some(frame)) = (&self.judged, self.input.frames.last()) else { return Ok(()) };
         writeln!(f, "the reference: {judgement:?}\ncase, to be put right if the reference errs:")?;
         let verdict = judgement.verdict;
-        write!(f, "  row(\"ROWS\", \"NAME\", frames::unhex(\"{}\"))", hex(frame))?;
+        write!(f, "  row(\"ROWS\", \"NAME\", crate::fuzz::corpus::unhex(\"{}\").unwrap())", hex(frame))?;
         match verdict.action() {
             Action::Pass | Action::Drop => write!(f, ".gets({verdict:?})"),
-            _ => write!(f, ".answered({verdict:?}, frames::unhex(\"{}\"))", hex(leaves)),
+            _ => write!(f, ".answered({verdict:?}, crate::fuzz::corpus::unhex(\"{}\").unwrap())", hex(leaves)),
         }
     }
 }

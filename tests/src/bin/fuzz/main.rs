@@ -76,13 +76,11 @@ fn run(campaign: &mut Campaign, end: Instant, corpus: Option<&PathBuf>) -> Resul
         }
         batches += 1;
         if let (Some(corpus), true) = (corpus, batches.is_multiple_of(100)) {
-            let inputs = inputs_of(corpus, &mut known)?;
-            for input in &inputs {
-                if let Err(finding) = campaign.run_input(input) {
+            for input in inputs_of(corpus, &mut known)? {
+                if let Err(finding) = campaign.run_input(&input) {
                     return Ok(Err(finding));
                 }
             }
-            campaign.learn(inputs);
         }
     }
     Ok(Ok(()))
