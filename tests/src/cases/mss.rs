@@ -1,5 +1,6 @@
 //! The MSS option of SYNs to services that bound it.
 
+use etherparse::TcpHeader;
 use lb_common::{
     filter::Syn::{self, *},
     verdict::Verdict::*,
@@ -116,9 +117,10 @@ fn odd_options() -> Vec<Case> {
 
 /// Which packets count as SYNs.
 fn packets() -> Vec<Case> {
-    let change = |change: fn(&mut etherparse::TcpHeader), mss| offering(CLAMPED, mss).tcp(change);
+    type Change = fn(&mut TcpHeader);
+    let change = |change: Change, mss| offering(CLAMPED, mss).tcp(change);
     let mut cases = Vec::new();
-    let changes: [(&str, fn(&mut etherparse::TcpHeader), Syn); 5] = [
+    let changes: [(&str, Change, Syn); 5] = [
         ("ECE and CWR", |tcp| (tcp.ece, tcp.cwr) = (true, true), OpenOptions),
         ("AE", |tcp| tcp.ns = true, OpenOptions),
         ("PSH and URG", |tcp| (tcp.psh, tcp.urg) = (true, true), OpenOptions),
@@ -130,7 +132,7 @@ fn packets() -> Vec<Case> {
         cases.push(row.reaches(BACKEND).syn(syn).lowered(&change(with, CLAMP)));
     }
     for (name, with) in [
-        ("a SYN-ACK", (|tcp| tcp.ack = true) as fn(&mut etherparse::TcpHeader)),
+        ("a SYN-ACK", (|tcp| tcp.ack = true) as Change),
         ("an ACK", |tcp| (tcp.syn, tcp.ack) = (false, true)),
         ("an RST", |tcp| (tcp.syn, tcp.rst) = (false, true)),
     ] {
