@@ -1,5 +1,6 @@
 //! The MSS option of SYNs to services that bound it.
 
+use etherparse::TcpHeader;
 use lb_common::{
     filter::Syn::{self, *},
     verdict::Verdict::*,
@@ -116,7 +117,7 @@ fn odd_options() -> Vec<Case> {
 
 /// Which packets count as SYNs.
 fn packets() -> Vec<Case> {
-    type Change = fn(&mut etherparse::TcpHeader);
+    type Change = fn(&mut TcpHeader);
     let change = |change: Change, mss| offering(CLAMPED, mss).tcp(change);
     let mut cases = Vec::new();
     let changes: [(&str, Change, Syn); 5] = [
@@ -131,7 +132,7 @@ fn packets() -> Vec<Case> {
         cases.push(row.reaches(BACKEND).syn(syn).lowered(&change(with, CLAMP)));
     }
     for (name, with) in [
-        ("a SYN-ACK", (|tcp| tcp.ack = true) as fn(&mut etherparse::TcpHeader)),
+        ("a SYN-ACK", (|tcp| tcp.ack = true) as Change),
         ("an ACK", |tcp| (tcp.syn, tcp.ack) = (false, true)),
         ("an RST", |tcp| (tcp.syn, tcp.rst) = (false, true)),
     ] {
