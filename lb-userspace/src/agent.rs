@@ -1,5 +1,7 @@
 //! `weir run`: brings a configuration into the kernel and keeps its next hops true until stopped.
 
+pub mod command;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
