@@ -397,6 +397,11 @@ pub fn status_text(status: &Status) -> String {
     text(&table)
 }
 
+/// The text of `weir announce`.
+pub fn announce_text(on: bool) -> String {
+    format!("VIPs are {}announced", if on { "" } else { "no longer " })
+}
+
 /// The text of `weir explain`.
 pub fn explain_text(question: &Question, answer: &Answer) -> String {
     let protocol = if question.udp { "udp" } else { "tcp" };

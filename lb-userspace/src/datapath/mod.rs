@@ -10,7 +10,7 @@ mod objects;
 mod pins;
 pub mod requirements;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
     maps::{MapData, MapError},
@@ -43,6 +43,11 @@ pub struct Datapath {
     description: Mapped<Page>,
     counts: Mapped<Counts>,
 }
+
+/// Pins are root's.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: permission denied: run as root (sudo weir ...)", .0.display())]
+pub struct Denied(std::path::PathBuf);
 
 /// A struct of lb-common as aya wants values of maps to be.
 #[repr(transparent)]
@@ -87,6 +92,11 @@ macro_rules! counted {
 impl Datapath {
     /// Opens what an agent, running or not, has left pinned.
     pub fn open(pins: &Pins, access: Access) -> Result<Self> {
+        if let Err(error) = std::fs::metadata(pins.tables())
+            && error.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            bail!(Denied(pins.tables()));
+        }
         ensure!(
             pins.tables().exists(),
             "{}: nothing is loaded here (weir run --config FILE loads it; --pins names another place)",
@@ -110,7 +120,7 @@ impl Datapath {
                 | MapError::SyscallError(ref syscall)
                     if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
                 {
-                    anyhow!("{}: permission denied: run as root (sudo weir ...)", path.display())
+                    Denied(path.clone()).into()
                 }
                 error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
             })
