@@ -95,7 +95,8 @@ impl Stub {
 
     fn send(&self, request: &str) -> Told {
         let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
+        // What is refused is not always taken whole.
+        let _ = stream.write_all(request.as_bytes());
         told(stream)
     }
 
@@ -519,7 +520,7 @@ fn clients_that_do_not_read_their_answers_are_cut_off() {
     let stub = Stub::reading(Arc::new(move |reading| {
         Ok(if reading == (Reading::Stats { per_cpu: false }) { large() } else { page(&reading) })
     }));
-    let deaf: Vec<_> = (0..3)
+    let deaf: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = stub.connect();
             stream.write_all(b"GET /v1/stats HTTP/1.1\r\nHost: weir\r\nAccept: text/plain\r\n\r\n").unwrap();

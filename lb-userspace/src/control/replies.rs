@@ -1,5 +1,7 @@
 //! What clients are answered, in both forms: text as the command line prints it, JSON as its `-o json` does.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Error, Result};
 use axum::{
     http::StatusCode,
@@ -7,6 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     agent::command::{Answer, Applied, Event},
@@ -24,6 +27,8 @@ pub struct Reply {
     /// What the command line ends with.
     pub exit: u8,
     page: Page,
+    /// What it took; given back with it.
+    _held: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The forms of an answer.
@@ -38,19 +43,20 @@ pub enum Form {
 impl Reply {
     /// What was read.
     pub fn page(page: Page) -> Reply {
-        Reply { status: StatusCode::OK, exit: 0, page }
+        Reply { status: StatusCode::OK, exit: 0, page, _held: None }
     }
 
     /// Nothing was done.
     pub fn error(status: StatusCode, text: impl Into<String>) -> Reply {
         let text = text.into();
-        Reply { status, exit: 1, page: Page { json: json!({ "error": text }), text } }
+        Reply { status, exit: 1, ..Reply::page(Page { json: json!({ "error": text }), text }) }
     }
 
     /// A configuration has faults.
     pub fn invalid(error: &ConfigError) -> Reply {
         let json = json!({ "error": "invalid configuration", "diagnostics": error.to_json() });
-        Reply { status: StatusCode::UNPROCESSABLE_ENTITY, exit: 3, page: Page { text: error.render(false), json } }
+        let page = Page { text: error.render(false), json };
+        Reply { status: StatusCode::UNPROCESSABLE_ENTITY, exit: 3, ..Reply::page(page) }
     }
 
     /// A reading failed.
@@ -82,6 +88,16 @@ impl Reply {
                 Reply::page(Page { text, json: json!({ "events": events }) })
             }
         }
+    }
+
+    /// Keeps something until nothing is left of this.
+    pub fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Reply {
+        Reply { _held: permit.map(Arc::new), ..self }
+    }
+
+    /// What programs are told, without the version.
+    pub fn json(&self) -> &Value {
+        &self.page.json
     }
 
     /// Adds a sentence.

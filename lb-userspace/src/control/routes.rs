@@ -26,13 +26,7 @@ use super::{
     serve::{Client, Phase},
     socket::GROUP,
 };
-use crate::{
-    agent::command::Command,
-    config,
-    overrides::Verb,
-    readings::{Page, Reading},
-    show::Columns,
-};
+use crate::{agent::command::Command, config, overrides::Verb, readings::Reading, show::Columns};
 
 /// How long a client may take to send a body.
 pub const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -74,7 +68,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Reply {
 }
 
 async fn status(State(sources): State<Sources>, client: Extension<Client>) -> Answer {
-    sources.read(&client, Reading::Status).await.map(Reply::page)
+    sources.read(&client, Reading::Status).await
 }
 
 #[derive(Deserialize)]
@@ -98,7 +92,7 @@ impl ServicesQuery {
 }
 
 async fn services(State(sources): State<Sources>, client: Extension<Client>, query: QueryOf<ServicesQuery>) -> Answer {
-    sources.read(&client, asked(query)?.reading(None)).await.map(Reply::page)
+    sources.read(&client, asked(query)?.reading(None)).await
 }
 
 async fn service(
@@ -107,7 +101,7 @@ async fn service(
     extract::Path(name): extract::Path<String>,
     query: QueryOf<ServicesQuery>,
 ) -> Answer {
-    sources.read(&client, asked(query)?.reading(Some(name))).await.map(Reply::page)
+    sources.read(&client, asked(query)?.reading(Some(name))).await
 }
 
 #[derive(Deserialize)]
@@ -119,7 +113,7 @@ struct StatsQuery {
 
 async fn stats(State(sources): State<Sources>, client: Extension<Client>, query: QueryOf<StatsQuery>) -> Answer {
     let per_cpu = asked(query)?.per_cpu;
-    sources.read(&client, Reading::Stats { per_cpu }).await.map(Reply::page)
+    sources.read(&client, Reading::Stats { per_cpu }).await
 }
 
 #[derive(Deserialize)]
@@ -133,7 +127,7 @@ struct ExplainQuery {
 
 async fn explain(State(sources): State<Sources>, client: Extension<Client>, query: QueryOf<ExplainQuery>) -> Answer {
     let ExplainQuery { source, vip, udp } = asked(query)?;
-    sources.read(&client, Reading::Explain { source, vip, udp }).await.map(Reply::page)
+    sources.read(&client, Reading::Explain { source, vip, udp }).await
 }
 
 async fn events(State(sources): State<Sources>, client: Extension<Client>) -> Answer {
@@ -311,17 +305,15 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Reply> {
 }
 
 impl Sources {
-    async fn read(&self, client: &Client, reading: Reading) -> Result<Page, Reply> {
+    async fn read(&self, client: &Client, reading: Reading) -> Answer {
         client.phase.send_replace(Phase::Answer);
-        // Never closed.
+        // Kept until the answer may be sent: what waits for that is as large as what is being made.
         let permit = self.readings.clone().acquire_owned().await.ok();
         let reader = self.reader.clone();
-        let read = spawn_blocking(move || {
-            let _permit = permit;
-            reader(reading)
-        });
         let failed = |error: anyhow::Error| Reply::unreadable(&error);
-        read.await.map_err(|error| failed(error.into()))?.map_err(failed)
+        let read = spawn_blocking(move || reader(reading));
+        let page = read.await.map_err(|error| failed(error.into()))?.map_err(failed)?;
+        Ok(Reply::page(page).holding(permit))
     }
 
     async fn ask(&self, client: &Client, command: Command) -> Answer {
@@ -379,8 +371,8 @@ impl Sources {
     /// What a drain over some time will have cost.
     async fn drain_warning(&self, client: &Client, service: &str, backend: IpAddr, over: Duration) -> Option<String> {
         let reading = Reading::Services { only: Some(service.to_owned()), columns: Columns::Plain };
-        let page = self.read(client, reading).await.ok()?;
-        let service = page.json.get("services")?.get(0)?;
+        let read = self.read(client, reading).await.ok()?;
+        let service = read.json().get("services")?.get(0)?;
         let of_service = service["backends"].as_array()?;
         let owned = of_service.iter().find(|known| known["address"] == json!(backend))?["owned"].as_f64()?;
         let share = 100.0 * owned / service["slots"].as_f64()?;
