@@ -85,9 +85,10 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
 fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
     log::start(options.log)?;
     let mode = options.mode.map(mode);
-    let cli::Run { config, detach_on_exit, force, .. } = options.clone();
-    let options = agent::Options { config, mode, detach_on_exit, force };
-    runtime()?.block_on(agent::run(pins, &options))
+    let cli::Run { config, state, detach_on_exit, force, .. } = options.clone();
+    let options = agent::Options { config, state, mode, detach_on_exit, force };
+    let (_handle, requests) = agent::command::channel();
+    runtime()?.block_on(agent::run(pins, &options, requests))
 }
 
 fn mode(mode: cli::Mode) -> Mode {
