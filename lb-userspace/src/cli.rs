@@ -247,6 +247,9 @@ pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub config: PathBuf,
+    /// Where overrides are kept
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE", default_value = crate::overrides::file::DEFAULT_DIRECTORY)]
+    pub state: PathBuf,
     /// Attach in this mode or not at all; without it as it runs already, else natively, else generically
     #[arg(long)]
     pub mode: Option<Mode>,

@@ -1,6 +1,12 @@
 //! The binary `weir`: what was typed, done, and how it ended.
 
-use std::{io::IsTerminal, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
@@ -10,7 +16,7 @@ use lb_userspace::{
     cli::{self, Cli, Command, Format, Output, Switch},
     config::{self, Config, ConfigError},
     control::{
-        self, Form,
+        self, Control, Form,
         client::{self, Question, Said},
     },
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Denied, Pins, backend::Decapsulator},
@@ -121,12 +127,24 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
     }
 }
 
-fn run_agent(_cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
+fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     log::start(options.log)?;
     let mode = options.mode.map(mode);
-    let cli::Run { config, detach_on_exit, force, .. } = options.clone();
-    let options = agent::Options { config, mode, detach_on_exit, force };
-    runtime()?.block_on(agent::run(pins, &options))
+    let cli::Run { config, state, detach_on_exit, force, .. } = options.clone();
+    let options = agent::Options { config, state, mode, detach_on_exit, force };
+    let (handle, requests) = agent::command::channel();
+    let open = || {
+        let pins = pins.clone();
+        let reader = Arc::new(move |reading| readings::read(&pins, reading));
+        let files = std::path::absolute(&options.config)?;
+        Control::start(&socket(cli), handle, reader, files.parent().unwrap_or(Path::new("/")))
+    };
+    runtime()?.block_on(agent::run(pins, &options, requests, open))
+}
+
+/// Where the agent is asked.
+fn socket(cli: &Cli) -> PathBuf {
+    cli.socket.clone().unwrap_or_else(|| control::socket::default_path(pins(cli).root()))
 }
 
 fn mode(mode: cli::Mode) -> Mode {
@@ -233,7 +251,7 @@ fn ask(cli: &Cli, question: &Question) -> Result<ExitCode> {
         // Faults are shown here, with their places and in colour, before anybody is asked.
         warn_of(&config::load(file)?, cli.output);
     }
-    let socket = cli.socket.clone().unwrap_or_else(|| control::socket::default_path(pins(cli).root()));
+    let socket = socket(cli);
     let form = if cli.output == Output::Json { Form::Json } else { Form::Text };
     let runtime = runtime()?;
     let ask = |form| runtime.block_on(client::ask(&socket, question, form));

@@ -83,7 +83,8 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
     for (number, interface) in (0..).zip(&interfaces) {
         datapath.set_interface(number, interface.entry);
     }
-    datapath.show(0, tables)?;
+    let beside = datapath.write(tables)?;
+    datapath.show(beside);
 
     let program = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };
     let mut verified_instructions = None;

@@ -20,7 +20,7 @@ use aya::{
 use lb_common::{
     abi::{
         ABI_VERSION, Abi, Active, Backend, BackendCounts, Counts, Explanation, Interface, Live, MAX_INTERFACES, Match,
-        NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipCounts, mac_bits,
+        NextHop, Page, SERVICE_POSITIONS, Settings, Slot, SlotPair, VipCounts, mac_bits,
     },
     ring,
     verdict::Verdict,
@@ -28,34 +28,18 @@ use lb_common::{
 
 use self::mapped::Mapped;
 pub use self::{
+    apply::{Beside, grace_period},
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
-use crate::plan::{DescribedService, Description, Tables};
-
-/// The tables of a running instance.
-pub struct Datapath {
-    pins: Pins,
-    live: Mapped<Live>,
-    rings: Mapped<SlotPair>,
-    description: Mapped<Page>,
-    counts: Mapped<Counts>,
-}
+use crate::plan::{DescribedService, Description};
 
 /// Pins are root's.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: permission denied: run as root (sudo weir ...)", .0.display())]
 pub struct Denied(std::path::PathBuf);
-
-/// A struct of lb-common as aya wants values of maps to be.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Plain<T>(pub T);
-
-// SAFETY: `Abi` promises what `Pod` asks for: plain bytes, any pattern valid.
-unsafe impl<T: Abi> Pod for Plain<T> {}
 
 /// Reads a place in the one value of LIVE: the value itself is far too large to be moved about.
 macro_rules! read {
@@ -88,6 +72,26 @@ macro_rules! counted {
             .collect::<Vec<_>>()
     };
 }
+
+// After the macros, which it uses.
+mod apply;
+
+/// The tables of a running instance.
+pub struct Datapath {
+    pins: Pins,
+    live: Mapped<Live>,
+    rings: Mapped<SlotPair>,
+    description: Mapped<Page>,
+    counts: Mapped<Counts>,
+}
+
+/// A struct of lb-common as aya wants values of maps to be.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Plain<T>(pub T);
+
+// SAFETY: `Abi` promises what `Pod` asks for: plain bytes, any pattern valid.
+unsafe impl<T: Abi> Pod for Plain<T> {}
 
 impl Datapath {
     /// Opens what an agent, running or not, has left pinned.
@@ -133,61 +137,8 @@ impl Datapath {
             live: mapped(map("LIVE"), access)?,
             rings: mapped(map("RINGS"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
-            counts: mapped(map("COUNTS"), Access::Read)?,
+            counts: mapped(map("COUNTS"), access)?,
         })
-    }
-
-    /// Writes tables into one half and shows them by one store. What is there already, in its place, is not written again.
-    fn show(&self, half: u32, tables: &Tables) -> Result<()> {
-        for ring in tables.rings.iter().filter(|ring| ring.fresh) {
-            self.write_ring(ring.start, ring.slots())?;
-        }
-        for backend in tables.backends.iter().filter(|backend| backend.fresh) {
-            write!(self.live, backend.entry, backends[backend.id as usize]);
-        }
-        let half_index = half as usize;
-        for position in 0..SERVICE_POSITIONS as usize {
-            write!(self.live, Service::default(), halves[half_index].services[position]);
-        }
-        for (service, position) in tables.services.iter().zip(&tables.positions) {
-            write!(self.live, *service, halves[half_index].services[*position as usize]);
-        }
-        for (place, taken) in tables.vip_places().into_iter().enumerate() {
-            write!(self.live, taken, halves[half_index].vips[place]);
-        }
-        write!(self.live, tables.settings, halves[half_index].settings);
-        self.describe(half, &tables.description)?;
-        // What stands before must be seen before: the tables are complete when the half becomes live.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        write!(self.live, Active { half, version: ABI_VERSION }, active);
-        Ok(())
-    }
-
-    /// Writes a ring to its place in the arena, which begins with an even slot.
-    fn write_ring(&self, start: u32, slots: &[Slot]) -> Result<()> {
-        let (end, room) = (u64::from(start) + slots.len() as u64, 2 * u64::from(self.rings.entries()));
-        ensure!(end <= room, "a ring that ends at slot {end} does not fit the arena of {room}");
-        for (at, pair) in (start / 2..).zip(slots.chunks(2)) {
-            let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
-            self.rings.set(at, SlotPair::new(pair[0], second));
-        }
-        Ok(())
-    }
-
-    fn describe(&self, half: u32, description: &Description) -> Result<()> {
-        let mut text = Vec::new();
-        text.extend([0; 8]);
-        serde_json::to_writer(&mut text, description)?;
-        let length = (text.len() - 8) as u64;
-        text[..8].copy_from_slice(&length.to_ne_bytes());
-        let pages = self.description.entries() / 2;
-        ensure!(text.len() <= pages as usize * 4096, "the description of the tables does not fit {pages} pages");
-        for (index, chunk) in text.chunks(4096).enumerate() {
-            let mut page = Page([0; 4096]);
-            page.0[..chunk.len()].copy_from_slice(chunk);
-            self.description.set(half * pages + index as u32, page);
-        }
-        Ok(())
     }
 
     /// What the live tables hold, in words.

@@ -11,4 +11,6 @@ mod net;
 mod offloads;
 mod path_mtu;
 mod refusals;
+mod reload;
 mod service;
+mod stream;
