@@ -35,8 +35,8 @@ pub type Reader = Arc<dyn Fn(Reading) -> Result<Page> + Send + Sync>;
 struct Sources {
     agent: Handle,
     reader: Reader,
-    /// The directory of the agent's configuration.
-    files: Arc<Path>,
+    /// The agent's configuration; from its directory others than root may name files.
+    config: Arc<Path>,
     readings: Arc<Semaphore>,
     unread: Arc<Semaphore>,
 }
@@ -49,12 +49,13 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens the socket and serves it. `files` is the directory that configurations are taken from for others than root.
-    pub fn start(path: &Path, agent: Handle, reader: Reader, files: &Path) -> Result<Control> {
+    /// Opens the socket and serves it. `config` is the absolute path of the agent's configuration: others than root may only
+    /// name files beside it.
+    pub fn start(path: &Path, agent: Handle, reader: Reader, config: &Path) -> Result<Control> {
         let (socket, listener) = Socket::open(path)?;
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         let unread = Arc::new(Semaphore::new(MAX_UNREAD_BYTES));
-        let sources = Sources { agent, reader, files: files.into(), readings, unread };
+        let sources = Sources { agent, reader, config: config.into(), readings, unread };
         let group = socket.group();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -136,8 +136,7 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     let open = || {
         let pins = pins.clone();
         let reader = Arc::new(move |reading| readings::read(&pins, reading));
-        let files = std::path::absolute(&options.config)?;
-        Control::start(&socket(cli), handle, reader, files.parent().unwrap_or(Path::new("/")))
+        Control::start(&socket(cli), handle, reader, &std::path::absolute(&options.config)?)
     };
     runtime()?.block_on(agent::run(pins, &options, requests, open))
 }

@@ -66,7 +66,8 @@ impl Stub {
                 let _ = request.answer.send(answer);
             }
         });
-        let control = Control::start(&directory.join("weir.sock"), handle, reader, &directory).unwrap();
+        let control =
+            Control::start(&directory.join("weir.sock"), handle, reader, &directory.join("weir.toml")).unwrap();
         Stub { control: Some(control), directory, asked }
     }
 
@@ -339,7 +340,7 @@ fn the_file_is_for_root_and_the_group() {
 fn what_a_dead_agent_left_is_replaced_and_what_lives_is_not() {
     let directory = directory();
     let path = directory.join("weir.sock");
-    let start = || Control::start(&path, command::channel().0, Arc::new(|reading| Ok(page(&reading))), &directory);
+    let start = || Control::start(&path, command::channel().0, Arc::new(|reading| Ok(page(&reading))), &path);
     // Nobody listens once it is closed; the file stays.
     drop(UnixListener::bind(&path).unwrap());
     let control = start().unwrap();

@@ -95,6 +95,11 @@ impl Reply {
         Reply { _held: permit.map(Arc::new), ..self }
     }
 
+    /// What people are told.
+    pub fn text(&self) -> &str {
+        &self.page.text
+    }
+
     /// What programs are told, without the version.
     pub fn json(&self) -> &Value {
         &self.page.json

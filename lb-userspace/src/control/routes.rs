@@ -331,14 +331,14 @@ impl Sources {
 
     /// As [`Sources::ask`]; if the reason why not is a file's faults, these are the answer.
     async fn ask_about(&self, client: &Client, command: Command, file: Option<PathBuf>) -> Answer {
-        let refused = match (self.ask(client, command).await, file) {
-            (Err(refused), Some(file)) if refused.status == StatusCode::CONFLICT => (refused, file),
-            (answer, _) => return answer,
+        let refused = match self.ask(client, command).await {
+            Err(refused) if refused.status == StatusCode::CONFLICT => refused,
+            answer => return answer,
         };
-        let (refused, file) = refused;
-        let loaded = spawn_blocking(move || config::load(&file)).await;
-        Err(match loaded {
-            Ok(Err(faults)) => Reply::invalid(&faults),
+        // Without a name it is the agent's own, as far as is known here.
+        let (file, is_named) = (file.as_deref().unwrap_or(&self.config).to_owned(), file.is_some());
+        Err(match spawn_blocking(move || config::load(&file)).await {
+            Ok(Err(faults)) if is_named || refused.text().contains(&faults.one_line()) => Reply::invalid(&faults),
             _ => refused,
         })
     }
@@ -357,12 +357,12 @@ impl Sources {
             return Ok(Some(file));
         }
         let place = |path: &Path| path.canonicalize().ok();
-        let (found, allowed) = (place(&file), place(&self.files));
+        let directory = self.config.parent().unwrap_or(Path::new("/"));
+        let (found, allowed) = (place(&file), place(directory));
         match (found, allowed) {
             (Some(found), Some(allowed)) if found.parent() == Some(&allowed) => Ok(Some(found)),
             _ => {
-                let text =
-                    format!("file \"{name}\": only root may name files that are not in {}", self.files.display());
+                let text = format!("file \"{name}\": only root may name files that are not in {}", directory.display());
                 Err(Reply::error(StatusCode::FORBIDDEN, text))
             }
         }
