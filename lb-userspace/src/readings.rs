@@ -64,6 +64,13 @@ pub struct NoSuchService {
     have: String,
 }
 
+impl NoSuchService {
+    /// Names it, and those that are there.
+    pub fn new(service: &str, have: &[&str]) -> Self {
+        NoSuchService { service: service.to_owned(), have: have.join(", ") }
+    }
+}
+
 /// Reads. Rates take a second to measure.
 pub fn read(pins: &Pins, reading: Reading) -> Result<Page> {
     let datapath = Datapath::open(pins, Access::Read)?;
@@ -119,7 +126,7 @@ fn services(datapath: &Datapath, only: Option<&str>, columns: Columns) -> Result
     let description = datapath.description()?;
     if let Some(only) = only {
         let names: Vec<_> = description.services.iter().map(|service| service.name.as_str()).collect();
-        ensure!(names.contains(&only), NoSuchService { service: only.to_owned(), have: names.join(", ") });
+        ensure!(names.contains(&only), NoSuchService::new(only, &names));
     }
     let stats = match columns {
         Columns::Plain => None,
