@@ -59,7 +59,8 @@ impl Socket {
             );
         }
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        make(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        make(directory)
+            .with_context(|| format!("cannot make {} (--socket names another place)", directory.display()))?;
         // Of two agents that start at once, one looks after the other.
         let _lock = lock(directory)?;
         refuse_others(path)?;
@@ -100,17 +101,24 @@ fn open(path: &Path, next: &Path, group: Option<Gid>) -> io::Result<(UnixListene
     remove(next)?;
     let listener = UnixListener::bind(next)?;
     listener.set_nonblocking(true)?;
-    // Asked for only where it is needed: the unit's sandbox forbids it, and there the group is right from the beginning.
-    if let Some(group) =
-        group.filter(|group| fs::symlink_metadata(next).is_ok_and(|found| found.gid() != group.as_raw()))
-    {
-        chown(next, None, Some(group))?;
-    }
     fs::set_permissions(next, fs::Permissions::from_mode(MODE))?;
+    if let Some(group) = group {
+        give(next, group)?;
+    }
     // By its name nobody sees it before all this is so.
     let inode = inode(&fs::symlink_metadata(next)?);
     fs::rename(next, path)?;
     Ok((listener, inode))
+}
+
+/// Asks only where it is needed: the unit's sandbox forbids it, and there the group is right from the beginning.
+fn give(path: &Path, group: Gid) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.gid() != group.as_raw()
+        && let Err(errno) = chown(path, None, Some(group))
+    {
+        warn!("control socket: cannot give it to group {GROUP}, so it stays with whoever can open it now: {errno}");
+    }
+    Ok(())
 }
 
 fn make(directory: &Path) -> io::Result<()> {
