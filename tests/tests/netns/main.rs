@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod agent;
+mod control;
 mod forward;
 mod fragments;
 mod lab;
