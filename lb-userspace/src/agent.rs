@@ -13,6 +13,7 @@ use anyhow::{Result, anyhow};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
@@ -35,6 +36,8 @@ use crate::{
 /// How long is waited for next hops to be known: the first packets should find them.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// How often the tables are told that somebody looks after them.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Until something that failed is tried again, milliseconds.
 const PAUSE_MS: u64 = 1_000;
 
@@ -122,11 +125,28 @@ struct Agent {
     running: Generation,
     /// The grace period of the last change, while it lasts.
     grace: Option<JoinHandle<()>>,
+    /// When to say that somebody looks after the tables.
+    heart: Interval,
     /// When a drain has its next step, by the wall clock.
     step_ms: Option<u64>,
 }
 
 impl Agent {
+    /// On tables that are live.
+    fn new(
+        datapath: Datapath,
+        resolver: Resolver,
+        links: links::Watch,
+        (all, attached): (&[Link], Vec<Link>),
+        (wanted, running): (Wanted, Generation),
+    ) -> Self {
+        let ways = Ways::new(all, &attached, &running.allocation);
+        let mut heart = interval(HEARTBEAT);
+        heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        datapath.beat();
+        Agent { datapath, ways, resolver, links, attached, wanted, running, grace: None, heart, step_ms: None }
+    }
+
     /// The loop: next hops, interfaces, datapath events and what is asked for, until told to stop.
     async fn follow(
         &mut self,
@@ -149,6 +169,7 @@ impl Agent {
                 }
                 () = stop.wait() => return Ok(()),
                 () = service.asks_for_reload() => self.reload(service).await,
+                _ = self.heart.tick() => self.datapath.beat(),
                 () = apply::passed(&mut self.grace) => self.settle(),
                 () = apply::at(self.step_ms) => self.step().await,
                 Some(_request) = requests.recv() => {}

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::{Agent, SETTLE, Wanted, command::Applied, host, interfaces::tell_network, ways::Ways};
 use crate::{
     config::{Announce, Config},
-    datapath::grace_period,
+    datapath::{Datapath, grace_period},
     links, overrides,
     plan::{
         Allocation, Description, RingCache, Tables,
@@ -28,14 +28,26 @@ pub struct Generation {
     pub vips: Vec<IpAddr>,
     /// How much there is, in words.
     pub extent: String,
-    backends: BTreeSet<IpAddr>,
+    /// Every address that is a backend.
+    pub backends: BTreeSet<IpAddr>,
+    /// Their numbers.
+    pub allocation: Allocation,
     description: Description,
     settings: Settings,
-    allocation: Allocation,
     cache: RingCache,
 }
 
 impl Generation {
+    /// Tables that were found live, with numbers as they use them.
+    pub fn found(datapath: &Datapath, description: Description) -> Result<Self> {
+        let allocation = Allocation::of(&description, datapath.arena())?;
+        let vips = description.vip_addresses()?;
+        let backends: BTreeSet<_> = allocation.backends().map(|((address, _), _)| address).collect();
+        let settings = datapath.settings();
+        let extent = String::new();
+        Ok(Generation { vips, extent, backends, description, settings, allocation, cache: RingCache::default() })
+    }
+
     /// Tables of a configuration with overrides, which are live now.
     pub fn new(config: &Config, tables: Tables) -> Self {
         let mut cache = RingCache::default();
@@ -77,7 +89,9 @@ impl Agent {
         }
         let tables = self.plan(&config).await?;
         let mut applied = Applied { notes, remarks: self.arena_remark(&config), ..Applied::default() };
-        if !self.running.is(&tables) {
+        if self.running.is(&tables) {
+            self.keep(&config, tables);
+        } else {
             applied.changes = self.replace(&config, tables, || applied.took_us = micros(begin)).await?;
         }
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
@@ -126,7 +140,7 @@ impl Agent {
         let links = links::list()?;
         let fresh = self.know_ways(&tables).await;
         let beside = self.datapath.write(&tables)?;
-        let ways = Ways::new(&links, &self.attached, &tables);
+        let ways = Ways::new(&links, &self.attached, &tables.allocation);
         let mut hops = self.resolver.snapshot();
         hops.retain(|(backend, _)| fresh.contains(backend));
         ways.apply(&self.datapath, &hops);
@@ -143,10 +157,15 @@ impl Agent {
         }
         // The old rings stay where they are until the next change.
         let changes = self.diff(&self.running.description, &self.running.settings, &tables);
+        self.keep(config, tables);
+        Ok(changes)
+    }
+
+    /// Takes note of what is live.
+    fn keep(&mut self, config: &Config, tables: Tables) {
         let mut cache = std::mem::take(&mut self.running.cache);
         cache.keep(tables.kept_rings());
         self.running = Generation::with_cache(config, tables, cache);
-        Ok(changes)
     }
 
     /// Has the ways to backends that come looked up before the first packet is for them; returns these backends.
@@ -161,7 +180,7 @@ impl Agent {
     }
 
     /// What of a configuration stands beside the tables' halves: MACs, and whether VIPs are announced.
-    fn show_interfaces(&self, config: &Config) {
+    pub(super) fn show_interfaces(&self, config: &Config) {
         let announce = match config.announce {
             Announce::Arp => true,
             Announce::None => false,

@@ -175,7 +175,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
     if !path.exists() {
         return Ok(None);
     }
-    let index = link::interface(&path)?;
+    let index = link::info(&path)?.interface;
     if index == 0 {
         // The interface was deleted, and perhaps made again: the link leads nowhere.
         link::detach(&path)?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adopt;
 mod agent;
 mod forward;
 mod fragments;
