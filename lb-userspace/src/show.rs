@@ -283,19 +283,28 @@ pub fn status(
 ) -> Status {
     let entries = datapath.interfaces();
     let Network { links, offloads, ways } = network;
+    let mut warnings = Vec::new();
     let interfaces: Vec<_> = description
         .interfaces
         .iter()
         .zip(&entries)
         .map(|(name, entry)| {
             let link = links.iter().find(|link| link.index == entry.index);
-            let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
+            let ours = datapath.pins().program_of(name);
+            let xdp = link.and_then(|link| link.xdp);
+            if let Some(xdp) = xdp.filter(|xdp| Some(xdp.program) != ours) {
+                warnings.push(format!(
+                    "interface {name}: another XDP program (id {}) is in the place of weir's, nothing is forwarded (ip link set \
+                     dev {name} xdp off; the agent then attaches again)",
+                    xdp.program
+                ));
+            }
+            let mode = xdp.filter(|xdp| Some(xdp.program) == ours).map(|xdp| xdp.mode);
             let up = link.is_some_and(Link::works);
             let offloads = offloads.get(&entry.index).and_then(|found| found.as_ref().ok().copied());
             StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0, offloads }
         })
         .collect();
-    let mut warnings = Vec::new();
     let unattended_s = datapath.unattended().as_secs();
     if agent.is_none() {
         warnings.push(format!(

@@ -100,7 +100,14 @@ impl Agent {
     }
 
     /// Whether the host and the network are fit for it.
-    async fn check(&self, config: &Config) -> Result<()> {
+    async fn check(&mut self, config: &Config) -> Result<()> {
+        let links = links::list()?;
+        for link in &mut self.attached {
+            // Tunnels come from these.
+            if let Some(now) = links.iter().find(|now| now.index == link.index) {
+                link.addresses.clone_from(&now.addresses);
+            }
+        }
         let names: Vec<_> = self.attached.iter().map(|link| link.name.clone()).collect();
         ensure!(
             config.interfaces == names,
@@ -108,7 +115,7 @@ impl Agent {
             config.interfaces.join(", "),
             names.join(", ")
         );
-        host::check(config, &links::list()?)?;
+        host::check(config, &links)?;
         let new: Vec<_> =
             host::vip_addresses(config).into_iter().filter(|vip| !self.running.vips.contains(vip)).collect();
         if config.announce == Announce::Arp && !new.is_empty() {
@@ -118,7 +125,7 @@ impl Agent {
     }
 
     /// Plans the next tables; next hops are followed meanwhile.
-    async fn plan(&mut self, config: &Config) -> Result<Tables> {
+    pub(super) async fn plan(&mut self, config: &Config) -> Result<Tables> {
         let (config, node) = (config.clone(), host::node_addresses(&self.attached));
         let (allocation, cache) = (self.running.allocation.clone(), std::mem::take(&mut self.running.cache));
         let mut planning = spawn_blocking(move || (plan_next(&config, node, Some(&allocation), &cache), cache));
@@ -156,7 +163,7 @@ impl Agent {
             tell_network(&self.attached, &new_vips);
         }
         // The old rings stay where they are until the next change.
-        let changes = self.diff(&self.running.description, &self.running.settings, &tables);
+        let changes = self.would_change(&tables);
         self.keep(config, tables);
         Ok(changes)
     }
@@ -196,6 +203,11 @@ impl Agent {
         self.datapath.interfaces().iter().any(|entry| entry.announce != 0)
     }
 
+    /// Whether the configuration in use lets VIPs be announced.
+    pub(super) fn may_announce(&self) -> bool {
+        self.running.description.announce != Announce::None.to_string()
+    }
+
     /// A grace period has passed: what the last change gave up may be given away.
     pub(super) fn settle(&mut self) {
         self.grace = None;
@@ -209,6 +221,11 @@ impl Agent {
         let remark =
             |asked| format!("arena: {asked} slots are asked for, the arena has {has} until `weir run` is started anew");
         other.map(remark).into_iter().collect()
+    }
+
+    /// What tables would change.
+    pub(super) fn would_change(&self, tables: &Tables) -> Changes {
+        self.diff(&self.running.description, &self.running.settings, tables)
     }
 
     fn diff(&self, description: &Description, settings: &Settings, tables: &Tables) -> Changes {

@@ -92,7 +92,8 @@ impl Start<'_> {
         resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
         let hops = resolver.snapshot();
         let attached = (&self.links[..], self.attached.clone());
-        let mut agent = Agent::new(datapath, resolver, watch, attached, (wanted.clone(), running));
+        let mut agent =
+            Agent::new((self.pins, self.options), datapath, resolver, watch, attached, (wanted.clone(), running));
         agent.ways.apply(&agent.datapath, &hops);
         // What the other agent changed last may still be met by packets under way.
         agent.grace = Some(spawn_blocking(grace_period));
@@ -140,7 +141,14 @@ impl Start<'_> {
         self.warn_of_offloads(&modes);
         let step_ms = wanted.overrides.next_step_ms(overrides::now_ms());
         let running = Generation::new(config, tables);
-        let mut agent = Agent::new(datapath, resolver, watch, (links, attached.clone()), (wanted, running));
+        let mut agent = Agent::new(
+            (self.pins, self.options),
+            datapath,
+            resolver,
+            watch,
+            (links, attached.clone()),
+            (wanted, running),
+        );
         agent.step_ms = step_ms;
         Ok((agent, events))
     }
@@ -168,7 +176,7 @@ async fn prepare(config: &Config, attached: &[Link], resolver: &mut Resolver, st
     tokio::select! {
         // A signal meanwhile counts, also where there is nothing to wait for.
         biased;
-        () = stop.wait() => return Err(Stopped.into()),
+        () = stop.wait() => Err(Stopped.into()),
         (planned, asked, ()) = async { tokio::join!(planning, asking, resolver.settle(SETTLE)) } => {
             asked?;
             planned.context("planning the tables failed")?

@@ -36,6 +36,11 @@ impl Ways {
         Ways { interfaces: numbers(links, attached), ids }
     }
 
+    /// Interfaces are others now, by the kernel's numbers.
+    pub fn renumber(&mut self, links: &[Link], attached: &[Link]) {
+        self.interfaces = numbers(links, attached);
+    }
+
     /// Writes what is known now of the ways to some backends.
     pub fn apply(&self, datapath: &Datapath, changes: &[(IpAddr, NextHop)]) {
         for (backend, next_hop) in changes {

@@ -98,6 +98,20 @@ fn program_id(pin: &std::path::Path) -> Result<u32> {
 }
 
 impl Pins {
+    /// The kernel's number of the program that belongs on an interface, if one is pinned.
+    pub fn program_of(&self, interface: &str) -> Option<u32> {
+        program_id(&self.programs().join(pins::program_name(interface))).ok()
+    }
+
+    /// Whether the pinned link holds that program on an interface.
+    pub fn hold(&self, interface: &str, index: u32) -> bool {
+        let info = link::info(&self.link(interface)).ok();
+        // That of a link whose interface is gone is 0.
+        info.is_some_and(|info| {
+            index != 0 && info.interface == index && Some(info.program) == self.program_of(interface)
+        })
+    }
+
     /// Whether VIPs were announced by what is pinned; none if that cannot be known.
     pub fn announced(&self) -> Option<bool> {
         let head = Datapath::head(self).ok()?.get(0);

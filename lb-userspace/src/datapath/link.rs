@@ -22,6 +22,12 @@ pub fn detach(pin: &Path) -> Result<()> {
     fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))
 }
 
+/// Detaches the program behind a pinned link and leaves the pin.
+pub fn force_away(pin: &Path) -> Result<()> {
+    let fault = || format!("cannot detach {}", pin.display());
+    release(&open(pin).with_context(fault)?).with_context(fault)
+}
+
 /// Where a pinned link leads.
 pub struct Info {
     /// The kernel's index of its interface; 0 if that is gone. The index is one of the link's own network namespace, which

@@ -34,6 +34,7 @@ use self::mapped::Mapped;
 pub use self::{
     adopt::{Adopted, Found, find},
     apply::{Beside, grace_period},
+    attach::attach_again,
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
@@ -129,6 +130,11 @@ impl Datapath {
             description: mapped(map("DESCRIPTION"), access)?,
             counts: mapped(map("COUNTS"), access)?,
         })
+    }
+
+    /// Where they are pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// What the live tables hold, in words.
@@ -291,6 +297,12 @@ fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
     let explanation =
         Explanation { verdict: word(0), vip: word(1), slot: word(2), backend: word(3), half: word(4), hash: word(5) };
     Ok((explanation, out[HEAD..size].to_vec()))
+}
+
+/// Ends a pinned link and leaves its pin, as somebody with the rights could: for tests of what is done about it.
+#[doc(hidden)]
+pub fn force_away(pin: &Path) -> Result<()> {
+    link::force_away(pin)
 }
 
 /// Removes programs, tables and links of an instance. Returns the interfaces it was attached to.

@@ -4,8 +4,10 @@
 
 mod adopt;
 mod agent;
+mod commands;
 mod forward;
 mod fragments;
+mod interfaces;
 mod lab;
 mod many;
 mod net;
