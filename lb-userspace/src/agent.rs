@@ -4,22 +4,26 @@ mod apply;
 pub mod command;
 mod host;
 mod interfaces;
+mod pending;
+mod serve;
 mod start;
 mod ways;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
 pub use self::host::node_addresses;
 use self::{
     apply::Generation,
-    command::{Applied, Requests},
+    command::{Applied, Event, Requests},
+    pending::Pending,
     ways::Ways,
 };
 use crate::{
@@ -35,6 +39,8 @@ use crate::{
 /// How long is waited for next hops to be known: the first packets should find them.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// How often the tables are told that somebody looks after them.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Until something that failed is tried again, milliseconds.
 const PAUSE_MS: u64 = 1_000;
 
@@ -64,7 +70,7 @@ pub async fn run<T>(
     // Listened for before anything is attached: a signal during the start is not lost.
     let mut stop = Stop::listen()?;
     let mut service = Service::listen()?;
-    let wanted = Wanted::read(options)?;
+    let (wanted, pending) = Wanted::read(options)?;
     let kernel = requirements::check()?;
     kernel.lacks().iter().for_each(|lack| info!("{lack}"));
     host::check(&wanted.config, &links::list()?)?;
@@ -73,6 +79,7 @@ pub async fn run<T>(
     let _opened = open().inspect_err(|_| pins.remove_empty())?;
     let started = start::start(pins, options, wanted, kernel, &mut stop).await;
     let (mut agent, events) = started.inspect_err(|_| pins.remove_empty())?;
+    agent.pending = pending;
     service.ready(&agent.running.extent);
     agent.follow(events, &mut stop, &mut service, &mut requests).await?;
     service.stopping();
@@ -90,34 +97,46 @@ pub async fn run<T>(
 struct Wanted {
     /// The configuration's file.
     file: PathBuf,
-    /// What it says.
+    /// What stands in it and its parts.
+    texts: Arc<config::Texts>,
+    /// What that says.
     config: Config,
     /// What operators said beyond it.
     overrides: Overrides,
 }
 
 impl Wanted {
-    fn read(options: &Options) -> Result<Self> {
+    /// What to start with, and what of it waits to be confirmed.
+    fn read(options: &Options) -> Result<(Self, Option<Pending>)> {
         let overrides = overrides::file::load(&options.state.join(overrides::file::NAME))?;
-        let wanted = Wanted { file: options.config.clone(), config: config::load(&options.config)?, overrides };
-        wanted.warn();
-        Ok(wanted)
+        let pending = Pending::load(&options.state)?;
+        if let Some(pending) = pending.as_ref().filter(|pending| pending.is_over()) {
+            warn!(
+                "what was applied last was not confirmed in time: running what was before it (weir apply puts {} into effect)",
+                options.config.display()
+            );
+            return Ok((Self::of(pending.file().to_owned(), pending.texts().clone(), overrides)?, None));
+        }
+        Ok((Self::of(options.config.clone(), config::read_all(&options.config)?, overrides)?, pending))
     }
 
-    /// The same with its file read anew.
-    fn read_again(&self) -> Result<Self> {
-        let wanted = Wanted { config: config::load(&self.file)?, ..self.clone() };
-        wanted.warn();
-        Ok(wanted)
+    /// The same by another file, or by the same one read anew.
+    fn read_again(&self, file: Option<PathBuf>) -> Result<Self> {
+        let file = file.unwrap_or_else(|| self.file.clone());
+        Self::of(file.clone(), config::read_all(&file)?, self.overrides.clone())
     }
 
-    fn warn(&self) {
-        self.config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
+    fn of(file: PathBuf, texts: config::Texts, overrides: Overrides) -> Result<Self> {
+        let config = config::parse_all(&texts)?;
+        config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
+        Ok(Wanted { file, texts: Arc::new(texts), config, overrides })
     }
 }
 
 /// A running instance.
 struct Agent {
+    pins: Pins,
+    options: Options,
     datapath: Datapath,
     ways: Ways,
     resolver: Resolver,
@@ -129,11 +148,51 @@ struct Agent {
     running: Generation,
     /// The grace period of the last change, while it lasts.
     grace: Option<JoinHandle<()>>,
+    /// What was applied and is to be confirmed.
+    pending: Option<Pending>,
+    /// What was asked for of late.
+    events: VecDeque<Event>,
+    /// What was last said of an interface that cannot be attached to.
+    complaint: Option<String>,
+    /// When to say that somebody looks after the tables.
+    heart: Interval,
     /// When a drain has its next step, by the wall clock.
     step_ms: Option<u64>,
 }
 
 impl Agent {
+    /// On tables that are live.
+    fn new(
+        (pins, options): (&Pins, &Options),
+        datapath: Datapath,
+        resolver: Resolver,
+        links: links::Watch,
+        (all, attached): (&[Link], Vec<Link>),
+        (wanted, running): (Wanted, Generation),
+    ) -> Self {
+        let ways = Ways::new(all, &attached, &running.allocation);
+        let mut heart = interval(HEARTBEAT);
+        heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        datapath.beat();
+        Agent {
+            pins: pins.clone(),
+            options: options.clone(),
+            datapath,
+            ways,
+            resolver,
+            links,
+            attached,
+            wanted,
+            running,
+            grace: None,
+            pending: None,
+            events: VecDeque::new(),
+            complaint: None,
+            heart,
+            step_ms: None,
+        }
+    }
+
     /// The loop: next hops, interfaces, datapath events and what is asked for, until told to stop.
     async fn follow(
         &mut self,
@@ -148,7 +207,7 @@ impl Agent {
         loop {
             tokio::select! {
                 changes = self.resolver.changed() => self.ways.apply(&self.datapath, &changes),
-                links = self.links.changed() => self.interfaces_changed(&links?)?,
+                links = self.links.changed() => self.interfaces_changed(&links?),
                 ready = events.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -156,47 +215,67 @@ impl Agent {
                 }
                 () = stop.wait() => return Ok(()),
                 () = service.asks_for_reload() => self.reload(service).await,
+                _ = self.heart.tick() => self.beat(),
                 () = apply::passed(&mut self.grace) => self.settle(),
                 () = apply::at(self.step_ms) => self.step().await,
-                Some(_request) = requests.recv() => {}
+                () = apply::at(self.pending.as_ref().map(|pending| pending.until_ms)) => self.undo().await,
+                Some(request) = requests.recv() => self.serve(request).await,
             }
         }
-    }
-
-    fn warn(applied: &Applied) {
-        applied.notes.iter().for_each(|note| warn!("{note}"));
-        applied.remarks.iter().for_each(|remark| warn!("{remark}"));
     }
 
     /// SIGHUP: the file is read again, and its configuration put into effect if it can be.
     async fn reload(&mut self, service: &Service) {
         service.reloading();
-        let applied = match self.wanted.read_again() {
-            Ok(wanted) => self.apply(wanted).await,
-            Err(error) => Err(error),
-        };
-        applied.iter().for_each(Self::warn);
-        match applied {
-            Ok(applied) if applied.changes.is_empty() => info!("SIGHUP: nothing changes, {}", self.running.extent),
-            Ok(applied) => {
-                info!("SIGHUP: live after {} us: {}", applied.took_us, apply::in_words(&applied.changes));
-                info!("{}", self.running.extent);
-            }
-            Err(error) => tracing::error!("SIGHUP: the old configuration stays: {}", one_line(&error)),
-        }
+        let applied = self.apply_file(None, None).await;
+        self.note(None, "SIGHUP", "the old configuration stays: ", applied.as_ref().map(said));
         service.reloaded();
     }
 
     /// A drain has its next step.
     async fn step(&mut self) {
-        match self.apply(self.wanted.clone()).await {
-            Ok(applied) => info!("drain: {}", apply::in_words(&applied.changes)),
-            Err(error) => {
-                tracing::error!("drain: the last step stays, trying again: {}", one_line(&error));
-                self.step_ms = Some(overrides::now_ms() + PAUSE_MS);
+        let applied = self.apply(self.wanted.clone()).await;
+        if applied.is_err() {
+            self.step_ms = Some(overrides::now_ms() + PAUSE_MS);
+        }
+        self.note(None, "drain step", "the last one stays, trying again: ", applied.as_ref().map(said));
+    }
+
+    /// What was applied is not confirmed: back to what was before.
+    async fn undo(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        let (file, texts) = (pending.file().to_owned(), pending.texts().clone());
+        let wanted = Wanted::of(file, texts, self.wanted.overrides.clone());
+        let applied = match wanted {
+            Ok(wanted) => self.apply(wanted).await,
+            Err(error) => Err(error),
+        };
+        if applied.is_err() {
+            self.pending = Some(pending.again_at(overrides::now_ms() + PAUSE_MS));
+        }
+        self.note(None, "not confirmed, going back", "trying again: ", applied.as_ref().map(said));
+    }
+
+    /// A second has passed.
+    fn beat(&mut self) {
+        self.datapath.beat();
+        if self.attached.iter().any(|link| !self.pins.hold(&link.name, link.index)) {
+            match links::list() {
+                Ok(links) => self.interfaces_changed(&links),
+                Err(error) => warn!("cannot look for the interfaces: {error:#}"),
             }
         }
     }
+}
+
+/// What there is to say of something that went live.
+fn said(applied: &Applied) -> String {
+    applied.notes.iter().for_each(|note| warn!("{note}"));
+    applied.remarks.iter().for_each(|remark| warn!("{remark}"));
+    if applied.changes.is_empty() {
+        return "nothing changes".to_owned();
+    }
+    format!("live after {} us: {}", applied.took_us, apply::in_words(&applied.changes))
 }
 
 /// An error as the log takes it.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod manual;
+
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
@@ -562,50 +564,10 @@ fn the_examples_of_the_manual_hold() {
         Reading::Services { only: Some(only), .. } if only != "web" => Err(NoSuchService::new(only, &["web"]).into()),
         _ => Ok(page(&reading)),
     }));
-    let examples = examples(include_str!("../../docs/api.md"));
+    let examples = manual::examples(&stub.path());
     assert!(examples.len() > 10);
     for (command, expected) in examples {
-        assert!(command.contains(DEFAULT), "{command}");
-        let command = command.replace(DEFAULT, stub.path().to_str().unwrap());
-        let said = output(Command::new("sh").args(["-c", &command]));
-        alike(&expected, &said, &command);
-    }
-}
-
-const DEFAULT: &str = "/run/weir/weir.sock";
-
-/// Commands and what they print.
-fn examples(manual: &str) -> Vec<(String, Value)> {
-    let blocks = manual.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let commands = blocks.flat_map(|block| block.split("$ ").filter(|example| !example.trim().is_empty()));
-    let example = commands.map(|example| {
-        let (command, printed) = example.split_once('\n').unwrap();
-        (command.to_owned(), serde_json::from_str(printed).expect(printed))
-    });
-    example.collect()
-}
-
-/// The same keys with the same kinds of values, wherever the manual shows any; errors in the same words.
-fn alike(expected: &Value, said: &Value, place: &str) {
-    match (expected, said) {
-        (Value::Object(expected), Value::Object(said)) => {
-            for (key, expected) in expected {
-                let said = said.get(key).unwrap_or_else(|| panic!("{place}: no {key:?} in {said:?}"));
-                alike(expected, said, &format!("{place} {key}"));
-                assert!(key != "error" || expected == said, "{place}: {said}");
-            }
-        }
-        (Value::Array(expected), Value::Array(said)) => {
-            for (expected, said) in expected.iter().zip(said) {
-                alike(expected, said, place);
-            }
-            assert!(expected.is_empty() || !said.is_empty(), "{place}: nothing");
-        }
-        _ => assert_eq!(
-            std::mem::discriminant(expected),
-            std::mem::discriminant(said),
-            "{place}: {said} where the manual has {expected}"
-        ),
+        manual::assert_alike(&expected, &output(Command::new("sh").args(["-c", &command])), &command);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::{Agent, SETTLE, Wanted, command::Applied, host, interfaces::tell_network, ways::Ways};
 use crate::{
     config::{Announce, Config},
-    datapath::grace_period,
+    datapath::{Datapath, grace_period},
     links, overrides,
     plan::{
         Allocation, Description, RingCache, Tables,
@@ -28,14 +28,26 @@ pub struct Generation {
     pub vips: Vec<IpAddr>,
     /// How much there is, in words.
     pub extent: String,
-    backends: BTreeSet<IpAddr>,
+    /// Every address that is a backend.
+    pub backends: BTreeSet<IpAddr>,
+    /// Their numbers.
+    pub allocation: Allocation,
     description: Description,
     settings: Settings,
-    allocation: Allocation,
     cache: RingCache,
 }
 
 impl Generation {
+    /// Tables that were found live, with numbers as they use them.
+    pub fn found(datapath: &Datapath, description: Description) -> Result<Self> {
+        let allocation = Allocation::of(&description, datapath.arena())?;
+        let vips = description.vip_addresses()?;
+        let backends: BTreeSet<_> = allocation.backends().map(|((address, _), _)| address).collect();
+        let settings = datapath.settings();
+        let extent = String::new();
+        Ok(Generation { vips, extent, backends, description, settings, allocation, cache: RingCache::default() })
+    }
+
     /// Tables of a configuration with overrides, which are live now.
     pub fn new(config: &Config, tables: Tables) -> Self {
         let mut cache = RingCache::default();
@@ -77,7 +89,9 @@ impl Agent {
         }
         let tables = self.plan(&config).await?;
         let mut applied = Applied { notes, remarks: self.arena_remark(&config), ..Applied::default() };
-        if !self.running.is(&tables) {
+        if self.running.is(&tables) {
+            self.keep(&config, tables);
+        } else {
             applied.changes = self.replace(&config, tables, || applied.took_us = micros(begin)).await?;
         }
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
@@ -86,7 +100,14 @@ impl Agent {
     }
 
     /// Whether the host and the network are fit for it.
-    async fn check(&self, config: &Config) -> Result<()> {
+    async fn check(&mut self, config: &Config) -> Result<()> {
+        let links = links::list()?;
+        for link in &mut self.attached {
+            // Tunnels come from these.
+            if let Some(now) = links.iter().find(|now| now.index == link.index) {
+                link.addresses.clone_from(&now.addresses);
+            }
+        }
         let names: Vec<_> = self.attached.iter().map(|link| link.name.clone()).collect();
         ensure!(
             config.interfaces == names,
@@ -94,7 +115,7 @@ impl Agent {
             config.interfaces.join(", "),
             names.join(", ")
         );
-        host::check(config, &links::list()?)?;
+        host::check(config, &links)?;
         let new: Vec<_> =
             host::vip_addresses(config).into_iter().filter(|vip| !self.running.vips.contains(vip)).collect();
         if config.announce == Announce::Arp && !new.is_empty() {
@@ -104,7 +125,7 @@ impl Agent {
     }
 
     /// Plans the next tables; next hops are followed meanwhile.
-    async fn plan(&mut self, config: &Config) -> Result<Tables> {
+    pub(super) async fn plan(&mut self, config: &Config) -> Result<Tables> {
         let (config, node) = (config.clone(), host::node_addresses(&self.attached));
         let (allocation, cache) = (self.running.allocation.clone(), std::mem::take(&mut self.running.cache));
         let mut planning = spawn_blocking(move || (plan_next(&config, node, Some(&allocation), &cache), cache));
@@ -126,7 +147,7 @@ impl Agent {
         let links = links::list()?;
         let fresh = self.know_ways(&tables).await;
         let beside = self.datapath.write(&tables)?;
-        let ways = Ways::new(&links, &self.attached, &tables);
+        let ways = Ways::new(&links, &self.attached, &tables.allocation);
         let mut hops = self.resolver.snapshot();
         hops.retain(|(backend, _)| fresh.contains(backend));
         ways.apply(&self.datapath, &hops);
@@ -142,11 +163,16 @@ impl Agent {
             tell_network(&self.attached, &new_vips);
         }
         // The old rings stay where they are until the next change.
-        let changes = self.diff(&self.running.description, &self.running.settings, &tables);
+        let changes = self.would_change(&tables);
+        self.keep(config, tables);
+        Ok(changes)
+    }
+
+    /// Takes note of what is live.
+    fn keep(&mut self, config: &Config, tables: Tables) {
         let mut cache = std::mem::take(&mut self.running.cache);
         cache.keep(tables.kept_rings());
         self.running = Generation::with_cache(config, tables, cache);
-        Ok(changes)
     }
 
     /// Has the ways to backends that come looked up before the first packet is for them; returns these backends.
@@ -161,7 +187,7 @@ impl Agent {
     }
 
     /// What of a configuration stands beside the tables' halves: MACs, and whether VIPs are announced.
-    fn show_interfaces(&self, config: &Config) {
+    pub(super) fn show_interfaces(&self, config: &Config) {
         let announce = match config.announce {
             Announce::Arp => true,
             Announce::None => false,
@@ -177,6 +203,11 @@ impl Agent {
         self.datapath.interfaces().iter().any(|entry| entry.announce != 0)
     }
 
+    /// Whether the configuration in use lets VIPs be announced.
+    pub(super) fn may_announce(&self) -> bool {
+        self.running.description.announce != Announce::None.to_string()
+    }
+
     /// A grace period has passed: what the last change gave up may be given away.
     pub(super) fn settle(&mut self) {
         self.grace = None;
@@ -190,6 +221,11 @@ impl Agent {
         let remark =
             |asked| format!("arena: {asked} slots are asked for, the arena has {has} until `weir run` is started anew");
         other.map(remark).into_iter().collect()
+    }
+
+    /// What tables would change.
+    pub(super) fn would_change(&self, tables: &Tables) -> Changes {
+        self.diff(&self.running.description, &self.running.settings, tables)
     }
 
     fn diff(&self, description: &Description, settings: &Settings, tables: &Tables) -> Changes {

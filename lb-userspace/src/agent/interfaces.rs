@@ -2,44 +2,87 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::Agent;
+use super::{Agent, host};
 use crate::{
-    announce,
+    announce, datapath,
     links::{Link, mac_text},
 };
 
 impl Agent {
-    /// Keeps the MACs of the attached interfaces true: frames to another MAC are not ours. An interface that is gone took
-    /// the program with it, which is an error; one that comes up again tells the network where the VIPs are.
-    pub(super) fn interfaces_changed(&mut self, links: &[Link]) -> Result<()> {
-        for (number, old) in (0..).zip(&mut self.attached) {
-            let name = &old.name;
-            let new = links.iter().find(|link| link.index == old.index);
-            let new = new.with_context(|| format!("interface {name:?}: is gone, and the program with it"))?;
-            if new.mac != old.mac {
-                info!("interface {name}: its MAC is now {}", mac_text(new.mac));
-                self.datapath.set_mac(number, new.mac);
+    /// Keeps what the tables know of interfaces true, and the program on them: one that was made anew gets it again, and so does
+    /// one that somebody took it from.
+    pub(super) fn interfaces_changed(&mut self, links: &[Link]) {
+        let before = self.attached.clone();
+        for (number, old) in before.iter().enumerate() {
+            let same = links.iter().find(|link| link.index == old.index && link.name == old.name);
+            match same.or_else(|| links.iter().find(|link| link.name == old.name)) {
+                Some(new) => self.interface_is(number, old, new.clone()),
+                None => self.interface_is_gone(number, old),
             }
-            if old.works() && !new.works() {
-                warn!("interface {name}: is down, nothing is forwarded");
-            }
-            let announces = self.datapath.interfaces().get(number as usize).is_some_and(|entry| entry.announce != 0);
-            if !old.works() && new.works() {
-                info!("interface {name}: is up again");
-            }
-            if announces && new.works() && (!old.works() || new.mac != old.mac) {
-                tell_network(std::slice::from_ref(new), &self.running.vips);
-            }
-            if old.xdp.is_some() && new.xdp.is_none() {
-                warn!("interface {name}: the XDP program was detached from outside (weir run attaches it)");
-            }
-            *old = new.clone();
         }
-        Ok(())
+        if self.attached.iter().map(|link| link.index).ne(before.iter().map(|link| link.index)) {
+            self.ways.renumber(links, &self.attached);
+            self.ways.apply(&self.datapath, &self.resolver.snapshot());
+        }
     }
+
+    fn interface_is_gone(&mut self, number: usize, old: &Link) {
+        if old.index != 0 {
+            error!("interface {}: is gone, nothing is forwarded there until it is back", old.name);
+        }
+        // No interface has this index: whichever comes is another one.
+        self.attached[number] = Link { index: 0, up: false, carrier: false, xdp: None, ..old.clone() };
+    }
+
+    fn interface_is(&mut self, number: usize, old: &Link, mut new: Link) {
+        let name = &new.name;
+        let held = old.index == new.index && self.pins.hold(name, new.index);
+        if !held {
+            // The pinned program knows its number, which stays.
+            self.show_interface(number, &new);
+            let attachment = host::attachment(&self.wanted.config, &new, self.announces());
+            match datapath::attach_again(&self.pins, &attachment, self.options.mode) {
+                Ok(mode) => warn!("interface {name}: {}, the program is attached again ({mode:?})", why(old, &new)),
+                Err(error) => {
+                    // Said once; tried every second.
+                    let said =
+                        format!("interface {name}: {}, and it cannot be attached again: {error:#}", why(old, &new));
+                    if self.complaint.as_ref() != Some(&said) {
+                        error!("{said}");
+                        self.complaint = Some(said);
+                    }
+                    new.up = false;
+                    self.attached[number] = Link { index: 0, ..new };
+                    return;
+                }
+            }
+            self.complaint = None;
+        } else if new.mac != old.mac {
+            info!("interface {name}: its MAC is now {}", mac_text(new.mac));
+            self.datapath.set_mac(number as u32, new.mac);
+        }
+        if old.works() && !new.works() {
+            warn!("interface {name}: is down, nothing is forwarded");
+        }
+        if !old.works() && new.works() {
+            info!("interface {name}: is up again");
+        }
+        if self.announces() && new.works() && (!held || !old.works() || new.mac != old.mac) {
+            tell_network(std::slice::from_ref(&new), &self.running.vips);
+        }
+        self.attached[number] = new;
+    }
+
+    fn show_interface(&self, number: usize, link: &Link) {
+        let entry = host::attachment(&self.wanted.config, link, self.announces()).entry;
+        self.datapath.set_interface(number as u32, entry);
+    }
+}
+
+fn why(old: &Link, new: &Link) -> &'static str {
+    if old.index != new.index { "was made anew" } else { "the program was taken from it from outside" }
 }
 
 /// Tells switches and neighbours where the VIPs are now; twice, the second time a moment later.

@@ -9,7 +9,7 @@ use crate::{
     datapath::Datapath,
     links::{Link, mac_text},
     next_hops::NextHop,
-    plan::Tables,
+    plan::Allocation,
 };
 
 /// The numbers that interfaces and backends have in the tables.
@@ -27,14 +27,18 @@ type Way = (abi::NextHop, u32, u16);
 const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
 
 impl Ways {
-    /// For these tables.
-    pub fn new(links: &[Link], attached: &[Link], tables: &Tables) -> Self {
+    /// For tables that use these numbers.
+    pub fn new(links: &[Link], attached: &[Link], allocation: &Allocation) -> Self {
         let mut ids: BTreeMap<IpAddr, Vec<(u16, bool)>> = BTreeMap::new();
-        for backend in &tables.backends {
-            let l2 = backend.entry.encapsulation == Encapsulation::L2 as u8;
-            ids.entry(backend.address).or_default().push((backend.id, l2));
+        for ((address, encapsulation), id) in allocation.backends() {
+            ids.entry(address).or_default().push((id, encapsulation == Encapsulation::L2));
         }
         Ways { interfaces: numbers(links, attached), ids }
+    }
+
+    /// Interfaces are others now, by the kernel's numbers.
+    pub fn renumber(&mut self, links: &[Link], attached: &[Link]) {
+        self.interfaces = numbers(links, attached);
     }
 
     /// Writes what is known now of the ways to some backends.

@@ -44,6 +44,15 @@ impl Datapath {
         write!(self.live, Active { half: beside.half, version: ABI_VERSION }, active);
     }
 
+    /// Says which object the programs come from.
+    pub(super) fn set_programs(&self, programs: u64) {
+        write!(self.live, programs, programs);
+    }
+
+    pub(super) fn programs(&self) -> u64 {
+        read!(self.live, programs)
+    }
+
     fn write_half(&self, half: usize, tables: &Tables) {
         for position in 0..SERVICE_POSITIONS as usize {
             write!(self.live, Service::default(), halves[half].services[position]);

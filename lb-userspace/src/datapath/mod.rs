@@ -10,6 +10,8 @@ mod objects;
 mod pins;
 pub mod requirements;
 
+use std::{path::Path, time::Duration};
+
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
@@ -19,16 +21,20 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, BackendCounts, Counts, Explanation, Interface, Live, MAX_INTERFACES, Match,
-        NextHop, Page, SERVICE_POSITIONS, Settings, Slot, SlotPair, VipCounts, mac_bits,
+        ABI_VERSION, Abi, Active, Backend, BackendCounts, Counts, Explanation, Interface, Live, LiveHead,
+        MAX_INTERFACES, Match, NextHop, Page, SERVICE_POSITIONS, Settings, Slot, SlotPair, VipCounts, mac_bits,
     },
     ring,
     verdict::Verdict,
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use self::mapped::Mapped;
 pub use self::{
+    adopt::{Adopted, Found, find},
     apply::{Beside, grace_period},
+    attach::attach_again,
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
@@ -73,8 +79,10 @@ macro_rules! counted {
     };
 }
 
-// After the macros, which it uses.
+// After the macros, which they use.
+mod adopt;
 mod apply;
+mod carry;
 
 /// The tables of a running instance.
 pub struct Datapath {
@@ -106,29 +114,22 @@ impl Datapath {
             "{}: nothing is loaded here (weir run --config FILE loads it; --pins names another place)",
             pins.root().display()
         );
-        let datapath = Self::from_directory(pins, &pins.tables(), access)?;
-        let version = datapath.active().version;
+        let version = Self::head(pins)?.get(0).active.version;
         ensure!(
             version == ABI_VERSION,
             "{}: tables of layout {version}, this weir reads layout {ABI_VERSION}: use the weir that loaded them",
             pins.root().display()
         );
-        Ok(datapath)
+        Self::from_directory(pins, &pins.tables(), access)
     }
 
-    fn from_directory(pins: &Pins, directory: &std::path::Path, access: Access) -> Result<Self> {
-        let map = |name: &str| {
-            let path = directory.join(name);
-            MapData::from_pin(&path).map_err(|error| match error {
-                MapError::PinError { error: PinError::SyscallError(ref syscall), .. }
-                | MapError::SyscallError(ref syscall)
-                    if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
-                {
-                    Denied(path.clone()).into()
-                }
-                error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
-            })
-        };
+    /// What LIVE begins with, of whatever layout the tables are.
+    fn head(pins: &Pins) -> Result<Mapped<LiveHead>> {
+        Ok(Mapped::head(&open_map(&pins.tables(), "LIVE")?)?)
+    }
+
+    fn from_directory(pins: &Pins, directory: &Path, access: Access) -> Result<Self> {
+        let map = |name: &str| open_map(directory, name);
         fn mapped<T: Abi>(map: Result<MapData>, access: Access) -> Result<Mapped<T>> {
             Ok(Mapped::new(&map?, access)?)
         }
@@ -141,17 +142,14 @@ impl Datapath {
         })
     }
 
+    /// Where they are pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// What the live tables hold, in words.
     pub fn description(&self) -> Result<Description> {
-        let pages = self.description.entries() / 2;
-        let first = self.half() * pages;
-        let mut text = self.description.get(first).0.to_vec();
-        let length = u64::from_ne_bytes(text[..8].try_into()?) as usize;
-        ensure!(length + 8 <= pages as usize * 4096, "the description of the tables is damaged");
-        for page in 1..(length + 8).div_ceil(4096) as u32 {
-            text.extend(self.description.get(first + page).0);
-        }
-        serde_json::from_slice(&text[8..8 + length]).context("the description of the tables is damaged")
+        description_in(&self.description, self.half())
     }
 
     fn active(&self) -> Active {
@@ -231,7 +229,17 @@ impl Datapath {
         }
     }
 
-    /// How often each verdict was given, by CPU.
+    /// Says that an agent looks after the tables.
+    pub fn beat(&self) {
+        write!(self.live, since_boot_ns(), heartbeat_ns);
+    }
+
+    /// For how long nobody has said so.
+    pub fn unattended(&self) -> Duration {
+        Duration::from_nanos(since_boot_ns().saturating_sub(read!(self.live, heartbeat_ns)))
+    }
+
+    /// How often each verdict was given, by CPU; behind those, as in all counters, what tables before these had counted.
     pub fn verdicts(&self) -> Result<Vec<(Verdict, Vec<u64>)>> {
         Ok(Verdict::ALL.iter().map(|&verdict| (verdict, counted!(self.counts, verdicts[verdict as usize]))).collect())
     }
@@ -256,6 +264,36 @@ impl Datapath {
     }
 }
 
+fn description_in(described: &Mapped<Page>, half: u32) -> Result<Description> {
+    let pages = described.entries() / 2;
+    let first = half * pages;
+    let mut text = described.get(first).0.to_vec();
+    let length = u64::from_ne_bytes(text[..8].try_into()?) as usize;
+    ensure!(length + 8 <= pages as usize * 4096, "the description of the tables is damaged");
+    for page in 1..(length + 8).div_ceil(4096) as u32 {
+        text.extend(described.get(first + page).0);
+    }
+    serde_json::from_slice(&text[8..8 + length]).context("the description of the tables is damaged")
+}
+
+/// Since the start of the host, sleep included.
+fn since_boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn open_map(directory: &Path, name: &str) -> Result<MapData> {
+    let path = directory.join(name);
+    MapData::from_pin(&path).map_err(|error| match error {
+        MapError::PinError { error: PinError::SyscallError(ref syscall), .. } | MapError::SyscallError(ref syscall)
+            if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Denied(path.clone()).into()
+        }
+        error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
+    })
+}
+
 fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
     let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
@@ -269,6 +307,12 @@ fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
     let explanation =
         Explanation { verdict: word(0), vip: word(1), slot: word(2), backend: word(3), half: word(4), hash: word(5) };
     Ok((explanation, out[HEAD..size].to_vec()))
+}
+
+/// Ends a pinned link and leaves its pin, as somebody with the rights could: for tests of what is done about it.
+#[doc(hidden)]
+pub fn force_away(pin: &Path) -> Result<()> {
+    link::force_away(pin)
 }
 
 /// Removes programs, tables and links of an instance. Returns the interfaces it was attached to.

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adopt;
 mod agent;
+mod commands;
 mod control;
 mod forward;
 mod fragments;
+mod interfaces;
 mod lab;
 mod many;
 mod net;
