@@ -7,7 +7,9 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
+/// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
+pub const COUNTS_SINCE: u32 = 2;
 
 /// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
 pub const SERVICE_POSITIONS: u32 = 32_768;
@@ -65,7 +67,8 @@ abi! {
     BenchTraffic = 168,
     BenchTurn = 24,
     Half = 1_081_448,
-    Live = 2_687_512,
+    Live = 2_687_528,
+    LiveHead = 328,
     u64 = 8,
 }
 
@@ -395,6 +398,20 @@ pub struct Live {
     pub backends: [Backend; BACKEND_ENTRIES as usize],
     /// Both halves, of which `active` names the live one.
     pub halves: [Half; 2],
+    /// When an agent last said that it looks after the tables: nanoseconds since the start of the host, sleep included.
+    pub heartbeat_ns: u64,
+    /// A hash of the object that the attached programs come from.
+    pub programs: u64,
+}
+
+/// What [`Live`] begins with in every layout since [`COUNTS_SINCE`].
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct LiveHead {
+    /// As there.
+    pub active: Active,
+    /// As there.
+    pub interfaces: [Interface; MAX_INTERFACES as usize],
 }
 
 /// What befell the packets of one VIP entry besides being forwarded, one set a CPU.

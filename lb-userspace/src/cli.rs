@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,6 +22,10 @@ pub struct Cli {
     /// /sys/fs/bpf/weir-backend]
     #[arg(long, global = true, value_name = "DIR", env = "WEIR_PINS")]
     pub pins: Option<PathBuf>,
+    /// Where the agent is asked [default: /run/weir/weir.sock; of other pins than the default /run/weir/NAME.sock, where NAME is
+    /// that of their directory]
+    #[arg(long, global = true, value_name = "PATH", env = "WEIR_SOCKET")]
+    pub socket: Option<PathBuf>,
     /// How to print, errors included
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -66,6 +71,90 @@ pub enum Command {
         #[arg(long, value_name = "DIR", env = "WEIR_STATE", default_value = crate::overrides::file::DEFAULT_DIRECTORY,
               conflicts_with = "from")]
         state: PathBuf,
+    },
+    /// Put a configuration into effect, whole or not at all
+    ///
+    /// Asks the agent. Prints what changed, and what part of established connections it cost.
+    Apply {
+        /// The configuration, which the agent goes by from then on; without it, its own file is read again
+        file: Option<PathBuf>,
+        /// Go back after this time, such as 60s or 5m, unless `weir confirm` comes before
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        confirm: Option<Duration>,
+    },
+    /// Keep what `weir apply --confirm` put into effect
+    Confirm,
+    /// Add a backend to a service, beyond the configuration
+    ///
+    /// At once; survives restart and reload, until `weir revert`. One that `weir rm` took away comes back.
+    Add {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+        /// Its weight [default: 1, or the configuration's]
+        weight: Option<u16>,
+    },
+    /// Take a backend out of a service
+    ///
+    /// At once; survives restart and reload, until `weir revert`. Connections established with the backend end.
+    Rm {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Give a backend another weight
+    ///
+    /// At once; survives restart and reload, until `weir revert`.
+    Weight {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+        /// The weight
+        weight: u16,
+    },
+    /// Move a backend's slots away, over some time if wanted
+    ///
+    /// In equal steps; survives restart and reload, until `weir ready` or `weir revert`. Connections established in a slot that
+    /// moves end, until backends can hand packets on: --over spreads that, it does not spare it.
+    Drain {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+        /// How long it takes, such as 30s, 5m or 2h [default: at once]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        over: Option<Duration>,
+        /// In how many steps [default: by the time]
+        #[arg(long, value_name = "N", requires = "over", value_parser = clap::value_parser!(u32).range(1..))]
+        steps: Option<u32>,
+    },
+    /// Take a backend out of service at once, keeping it listed
+    ///
+    /// Survives restart and reload, until `weir ready` or `weir revert`. Connections established with the backend end.
+    Maint {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End a backend's drain or maintenance
+    Ready {
+        /// Which one
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Clear what the verbs said: of one backend, of one service, or all
+    Revert {
+        /// Only of this service
+        service: Option<String>,
+        /// Only of this backend
+        backend: Option<IpAddr>,
+    },
+    /// Show who asked the agent for what, and what came of it
+    ///
+    /// The last 1,000; the agent keeps them while it runs, the log longer.
+    Events {
+        /// Go on until interrupted
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Show whether all is well: attachment, mode, agent, what is unresolved
     Status,
@@ -126,12 +215,41 @@ pub enum Command {
     },
 }
 
+/// Which backend a verb is for.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// The service
+    pub service: String,
+    /// The backend's address
+    pub backend: IpAddr,
+}
+
+/// Reads a time such as `60s`, `5m` or `2h`.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let seconds = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err("not a time (write it as 60s, 5m or 2h)".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a time (write it as 60s, 5m or 2h)".to_owned())?;
+    let all = number.checked_mul(seconds).filter(|all| *all <= LONGEST.as_secs());
+    all.map(Duration::from_secs).ok_or_else(|| format!("too long (at most {}h)", LONGEST.as_secs() / 3_600))
+}
+
+/// The longest time that a verb may take.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct Run {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub config: PathBuf,
+    /// Where overrides are kept
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE", default_value = crate::overrides::file::DEFAULT_DIRECTORY)]
+    pub state: PathBuf,
     /// Attach in this mode or not at all; without it as it runs already, else natively, else generically
     #[arg(long)]
     pub mode: Option<Mode>,

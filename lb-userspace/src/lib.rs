@@ -1,12 +1,13 @@
 //! The agent and command line of Weir, as a library.
 //!
-//! Use statements point one way along this chain: cli -> config -> overrides -> plan -> datapath -> stats -> agent.
+//! Use statements point one way along this chain: cli -> config -> overrides -> plan -> datapath -> stats -> agent -> control.
 
 pub mod agent;
 pub mod announce;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod datapath;
 pub mod demo;
 pub mod explain;
@@ -19,7 +20,9 @@ pub mod next_hops;
 pub mod offloads;
 pub mod overrides;
 pub mod plan;
+pub mod readings;
 mod service;
 pub mod show;
 pub mod stats;
 mod stop;
+pub mod verbs;

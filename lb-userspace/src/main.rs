@@ -1,25 +1,35 @@
 //! The binary `weir`: what was typed, done, and how it ended.
 
-use std::{collections::BTreeSet, io::IsTerminal, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use lb_userspace::{
     agent,
     backend::{self, Asked, Decapsulation, Needs},
     cli::{self, Cli, Command, Format, Output, Switch},
     config::{self, Config, ConfigError},
-    datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Pins, backend::Decapsulator},
+    control::{
+        self, Control, Form,
+        client::{self, Question, Said},
+    },
+    datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Denied, Pins, backend::Decapsulator},
     demo,
-    explain::{self, Question},
     links::{self, Mode},
-    log, manual, next_hops, offloads, overrides,
+    log, manual, overrides,
     plan::{
-        self, Allocation, DescribedService, Description, NodeAddresses, RingCache,
+        self, Allocation, DescribedService, NodeAddresses, RingCache,
         diff::{Changes, Running},
     },
-    show::{self, Columns, Network},
-    stats::Stats,
+    readings::{self, Reading},
+    show::{self, Columns},
+    verbs,
 };
 use serde_json::json;
 
@@ -35,18 +45,53 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    let pins = Pins::new(cli.pins.as_deref().unwrap_or(DEFAULT_PINS.as_ref()));
+    match (run_here(cli), verbs::question(&cli.command)) {
+        (Ok(Some(code)), _) => Ok(code),
+        (Ok(None), Some(question)) => ask(cli, &question),
+        (Ok(None), None) => Ok(ExitCode::SUCCESS),
+        // Pins are root's; the agent answers others too.
+        (Err(error), Some(question)) if error.is::<Denied>() => {
+            ask(cli, &question).map_err(|no_agent| anyhow!("{error}, or ask an agent: {no_agent:#}"))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn pins(cli: &Cli) -> Pins {
+    Pins::new(cli.pins.as_deref().unwrap_or(DEFAULT_PINS.as_ref()))
+}
+
+/// What needs no agent. None of a verb that does.
+fn run_here(cli: &Cli) -> Result<Option<ExitCode>> {
+    let pins = pins(cli);
     let done = match &cli.command {
-        Command::Run(options) => run_agent(&pins, options),
+        Command::Run(options) => run_agent(cli, &pins, options),
         Command::Check { file } => check(file, cli.output),
-        Command::Plan { file, from, state } => return plan(&pins, cli.output, file, from.as_deref(), state),
-        Command::Status => status(&pins, cli.output),
-        Command::Ls { service, stats, rate } => list(&pins, cli.output, service.as_deref(), *stats, *rate),
+        Command::Plan { file, from, state } => {
+            return plan(&pins, cli.output, file, from.as_deref(), state).map(Some);
+        }
+        Command::Apply { .. }
+        | Command::Confirm
+        | Command::Add { .. }
+        | Command::Rm { .. }
+        | Command::Weight { .. }
+        | Command::Drain { .. }
+        | Command::Maint { .. }
+        | Command::Ready { .. }
+        | Command::Revert { .. }
+        | Command::Events { .. } => return Ok(None),
+        Command::Status => read(&pins, cli.output, Reading::Status),
+        Command::Ls { service, stats, rate } => {
+            let columns = match (stats, rate) {
+                (true, _) => Columns::Stats,
+                (_, true) => Columns::Rate,
+                _ => Columns::Plain,
+            };
+            read(&pins, cli.output, Reading::Services { only: service.clone(), columns })
+        }
         Command::Stats { per_cpu, watch } => stats(&pins, cli.output, *per_cpu, *watch),
         Command::Explain { source, vip } => {
-            let question = Question { source: *source, vip: vip.address, udp: vip.udp };
-            let answer = explain::explain(&open(&pins)?, question)?;
-            print(cli.output, || show::explain_text(&question, &answer), || show::json_text(&answer))
+            read(&pins, cli.output, Reading::Explain { source: *source, vip: vip.address, udp: vip.udp })
         }
         Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
         Command::Detach => {
@@ -65,7 +110,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Man { directory } => manual::write(directory),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| Some(ExitCode::SUCCESS))
 }
 
 fn open(pins: &Pins) -> Result<Datapath> {
@@ -82,12 +127,23 @@ fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> S
     }
 }
 
-fn run_agent(pins: &Pins, options: &cli::Run) -> Result<()> {
+fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     log::start(options.log)?;
     let mode = options.mode.map(mode);
-    let cli::Run { config, detach_on_exit, force, .. } = options.clone();
-    let options = agent::Options { config, mode, detach_on_exit, force };
-    runtime()?.block_on(agent::run(pins, &options))
+    let cli::Run { config, state, detach_on_exit, force, .. } = options.clone();
+    let options = agent::Options { config, state, mode, detach_on_exit, force };
+    let (handle, requests) = agent::command::channel();
+    let open = || {
+        let pins = pins.clone();
+        let reader = Arc::new(move |reading| readings::read(&pins, reading));
+        Control::start(&socket(cli), handle, reader, &std::path::absolute(&options.config)?)
+    };
+    runtime()?.block_on(agent::run(pins, &options, requests, open))
+}
+
+/// Where the agent is asked.
+fn socket(cli: &Cli) -> PathBuf {
+    cli.socket.clone().unwrap_or_else(|| control::socket::default_path(pins(cli).root()))
 }
 
 fn mode(mode: cli::Mode) -> Mode {
@@ -103,12 +159,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 fn check(file: &Path, output: Output) -> Result<()> {
     let config = config::load(file)?;
-    let color = std::io::stderr().is_terminal();
-    if output == Output::Text {
-        for warning in &config.warnings {
-            eprintln!("{}", warning.render(color));
-        }
-    }
+    warn_of(&config, output);
     let text = || {
         let mut lines = vec![format!("{}: valid, services: {}", file.display(), config.services.len())];
         if config.files.len() > 1 {
@@ -119,6 +170,13 @@ fn check(file: &Path, output: Output) -> Result<()> {
     let warnings: Vec<_> = config.warnings.iter().map(config::Diagnostic::to_json).collect();
     let json = json!({ "valid": true, "services": config.services.len(), "files": config.files, "warnings": warnings });
     print(output, text, || show::json_text(json))
+}
+
+fn warn_of(config: &Config, output: Output) {
+    let color = std::io::stderr().is_terminal();
+    for warning in config.warnings.iter().filter(|_| output == Output::Text) {
+        eprintln!("{}", warning.render(color));
+    }
 }
 
 /// `weir plan`: against what runs, or against another file.
@@ -163,72 +221,77 @@ fn between_files(from: &Config, to: &Config) -> Result<Changes> {
     Ok(plan::diff::diff_tables(&before, &after))
 }
 
-fn status(pins: &Pins, output: Output) -> Result<()> {
-    let datapath = open(pins)?;
-    let description = datapath.description()?;
-    let stats = Stats::read(&datapath, &description)?;
-    let place = pins.root().display().to_string();
-    let network = network(&datapath, &description)?;
-    let status = show::status(&datapath, &description, &stats, &network, pins.holder(), place);
-    print(output, || show::status_text(&status), || show::json_text(&status))
-}
-
-/// What the kernel says of the network. Routes are looked up where their answer could matter alone: there may be
-/// thousands of backends.
-fn network(datapath: &Datapath, description: &Description) -> Result<Network> {
-    let links = links::list()?;
-    let entries = datapath.interfaces();
-    let mut network = Network::default();
-    let mut routes_matter = false;
-    for link in links.iter().filter(|link| entries.iter().any(|entry| entry.index == link.index)) {
-        let found = offloads::read(link.index);
-        routes_matter |= found.as_ref().is_ok_and(|found| offloads::may_strip(link, *found, &links));
-        network.offloads.insert(link.index, found.map_err(|error| format!("{error:#}")));
-    }
-    if routes_matter {
-        let backends = description.services.iter().flat_map(|service| service.backends.iter());
-        let addresses: BTreeSet<_> = backends.map(|backend| backend.address).collect();
-        network.ways = next_hops::interfaces_to(&Vec::from_iter(addresses))?;
-    }
-    Ok(Network { links, ..network })
-}
-
-fn list(pins: &Pins, output: Output, only: Option<&str>, with_stats: bool, with_rate: bool) -> Result<()> {
-    let datapath = open(pins)?;
-    let description = datapath.description()?;
-    if let Some(only) = only {
-        let names: Vec<_> = description.services.iter().map(|service| service.name.as_str()).collect();
-        ensure!(names.contains(&only), "service {only:?}: no such service (have: {})", names.join(", "));
-    }
-    let columns = match (with_stats, with_rate) {
-        (true, _) => Columns::Stats,
-        (_, true) => Columns::Rate,
-        _ => Columns::Plain,
-    };
-    let stats = match columns {
-        Columns::Plain => None,
-        Columns::Stats => Some(Stats::read(&datapath, &description)?),
-        Columns::Rate => {
-            let before = Stats::read(&datapath, &description)?;
-            std::thread::sleep(Duration::from_secs(1));
-            Some(Stats::read(&datapath, &description)?.since(&before))
-        }
-    };
-    let listed = show::list(&datapath, &description, stats, only);
-    print(output, || show::list_text(&listed, columns), || show::json_text(json!({ "services": listed })))
+/// A reading verb, from the tables.
+fn read(pins: &Pins, output: Output, reading: Reading) -> Result<()> {
+    let page = readings::read(pins, reading)?;
+    print(output, || page.text, || show::json_text(page.json))
 }
 
 fn stats(pins: &Pins, output: Output, per_cpu: bool, watch: Option<u64>) -> Result<()> {
+    // Opened anew each time: a restart of the agent may replace the tables.
+    again(watch, output, || read(pins, output, Reading::Stats { per_cpu }))
+}
+
+/// Once, or every so many seconds.
+fn again(watch: Option<u64>, output: Output, mut show: impl FnMut() -> Result<()>) -> Result<()> {
     loop {
-        // Opened anew each time: a restart of the agent replaces the tables.
-        let datapath = open(pins)?;
-        let stats = Stats::read(&datapath, &datapath.description()?)?;
         if watch.is_some() && output == Output::Text && std::io::stdout().is_terminal() {
             print!("\x1b[2J\x1b[H");
         }
-        print(output, || show::stats_text(&stats, per_cpu), || show::json_text(&stats))?;
+        show()?;
         let Some(seconds) = watch else { return Ok(()) };
         std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+/// A verb of which the agent does the work.
+fn ask(cli: &Cli, question: &Question) -> Result<ExitCode> {
+    if let Command::Apply { file: Some(file), .. } = &cli.command {
+        // Faults are shown here, with their places and in colour, before anybody is asked.
+        warn_of(&config::load(file)?, cli.output);
+    }
+    let socket = socket(cli);
+    let form = if cli.output == Output::Json { Form::Json } else { Form::Text };
+    let runtime = runtime()?;
+    let ask = |form| runtime.block_on(client::ask(&socket, question, form));
+    match &cli.command {
+        Command::Events { follow: true } => follow_events(cli.output, || ask(Form::Json)),
+        Command::Stats { watch, .. } => {
+            let show = || ask(form).and_then(|said| print_said(cli.output, said)).map(drop);
+            again(*watch, cli.output, show).map(|()| ExitCode::SUCCESS)
+        }
+        _ => print_said(cli.output, ask(form)?),
+    }
+}
+
+/// Prints what the agent says, as if it were our own.
+fn print_said(output: Output, said: Said) -> Result<ExitCode> {
+    match (said.ok, output) {
+        (true, _) if said.body.is_empty() => {}
+        (true, _) => print(output, || said.body.clone(), || said.body.clone())?,
+        // A configuration's faults stand for themselves.
+        (false, Output::Text) if said.exit != 3 => log::print_error(&format!("weir: {}", said.body)),
+        (false, _) => log::print_error(&said.body),
+    }
+    Ok(ExitCode::from(said.exit))
+}
+
+/// Prints events as they come, one a line.
+fn follow_events(output: Output, mut ask: impl FnMut() -> Result<Said>) -> Result<ExitCode> {
+    let mut last = None;
+    loop {
+        let said = ask()?;
+        if !said.ok {
+            return print_said(output, said);
+        }
+        let events = control::events(&said.body)?;
+        // Those behind the last one; all if it is gone, as after a restart.
+        let new = events.iter().rposition(|event| Some(event) == last.as_ref()).map_or(0, |at| at + 1);
+        for event in &events[new..] {
+            print(output, || control::event_text(event), || json!(event).to_string())?;
+        }
+        last = events.last().cloned();
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 
@@ -250,8 +313,7 @@ fn announce(pins: &Pins, output: Output, on: bool) -> Result<()> {
         let said = runtime()?.block_on(async { futures_util::future::join_all(said).await });
         said.into_iter().collect::<Result<Vec<_>>>()?;
     }
-    let text = || format!("VIPs are {}announced", if on { "" } else { "no longer " });
-    print(output, text, || show::json_text(json!({ "announce": on })))
+    print(output, || show::announce_text(on), || show::json_text(json!({ "announce": on })))
 }
 
 fn backend(cli: &Cli, verb: &cli::Backend) -> Result<()> {

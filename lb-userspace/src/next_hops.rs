@@ -164,15 +164,45 @@ impl Resolver {
         tokio::time::timeout(at_most, settled).await.ok();
     }
 
+    /// Waits until nothing is being resolved for these backends, for `at_most` this long.
+    pub async fn settle_some(&mut self, backends: &BTreeSet<IpAddr>, at_most: Duration) {
+        let settled = async {
+            self.work();
+            while self.table.resolving().any(|backend| backends.contains(&backend)) {
+                self.wait().await;
+                self.work();
+            }
+        };
+        // Time over is one of the two ways this ends.
+        tokio::time::timeout(at_most, settled).await.ok();
+    }
+
     /// Every backend's next hop as it is now, by address.
     pub fn snapshot(&self) -> Vec<(IpAddr, NextHop)> {
         self.table.snapshot()
     }
 
-    /// Replaces the backends. What is known of those that stay is kept.
+    /// Replaces the backends. What is known of those that stay is kept, and only those that come are looked up.
     pub fn set_backends(&mut self, backends: Vec<IpAddr>) {
-        self.backends = backends.into_iter().collect();
-        self.lookup_at = Some(Instant::now());
+        let backends: BTreeSet<_> = backends.into_iter().collect();
+        if backends == self.backends {
+            return;
+        }
+        let mut routes = self.table.routes().clone();
+        routes.retain(|backend, _| backends.contains(backend));
+        for backend in backends.difference(&self.backends) {
+            routes.insert(*backend, kernel::route(&mut self.requests, &self.links, *backend));
+        }
+        self.backends = backends;
+        let now = Instant::now();
+        if self.table.set_routes(routes, now) {
+            match kernel::neighbours(&mut self.requests) {
+                Ok(neighbours) => self.table.neighbours(&neighbours, now),
+                // Looked at again together with the routes.
+                Err(_) => (self.lost, self.lookup_at) = (true, Some(now)),
+            }
+        }
+        self.warn_of_crowding();
         self.work();
     }
 

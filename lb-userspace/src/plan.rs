@@ -30,6 +30,9 @@ pub use self::{
 };
 use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Syn, Vip};
 
+/// A description has at least room for a thousand services or ten thousand backends: 1 MiB.
+const MIN_DESCRIPTION_PAGES: u32 = 256;
+
 /// Everything that is written into the kernel for one configuration.
 pub struct Tables {
     /// What holds for all packets.
@@ -181,10 +184,11 @@ impl Tables {
         places
     }
 
-    /// Pages that one description needs, with room for a longer one.
+    /// Pages that one description needs, with room for those of later configurations.
     pub fn description_pages(&self) -> Result<u32> {
         let bytes = 2 * serde_json::to_vec(&self.description)?.len();
-        u32::try_from(bytes.div_ceil(4096) + 1).context("the description of the tables is too long")
+        let pages = u32::try_from(bytes.div_ceil(4096) + 1).context("the description of the tables is too long")?;
+        Ok(pages.max(MIN_DESCRIPTION_PAGES))
     }
 
     /// The rings, for a [`RingCache`] to keep once these tables are in use.

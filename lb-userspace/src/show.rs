@@ -240,6 +240,8 @@ pub struct Status {
     pub pins: String,
     /// The agent's process, while one is running.
     pub agent: Option<u32>,
+    /// For how long no agent has looked after the tables, seconds; one that runs does every second.
+    pub unattended_s: u64,
     /// Hash of the configuration: equal on siblings that agree.
     pub configuration: String,
     /// Hash of what the tables do with packets: equal on siblings that send every packet to the same backend.
@@ -286,6 +288,9 @@ pub struct Network {
     pub ways: Vec<(IpAddr, u32)>,
 }
 
+/// An agent that has not looked after the tables for so long is stuck: a large change may keep it for some seconds.
+const STUCK_S: u64 = 15;
+
 /// Joins what `weir status` shows.
 pub fn status(
     datapath: &Datapath,
@@ -297,21 +302,38 @@ pub fn status(
 ) -> Status {
     let entries = datapath.interfaces();
     let Network { links, offloads, ways } = network;
+    let mut warnings = Vec::new();
     let interfaces: Vec<_> = description
         .interfaces
         .iter()
         .zip(&entries)
         .map(|(name, entry)| {
             let link = links.iter().find(|link| link.index == entry.index);
-            let mode = link.and_then(|link| link.xdp).map(|xdp| xdp.mode);
+            let ours = datapath.pins().program_of(name);
+            let xdp = link.and_then(|link| link.xdp);
+            if let Some(xdp) = xdp.filter(|xdp| Some(xdp.program) != ours) {
+                warnings.push(format!(
+                    "interface {name}: another XDP program (id {}) is in the place of weir's, nothing is forwarded (ip link set \
+                     dev {name} xdp off; the agent then attaches again)",
+                    xdp.program
+                ));
+            }
+            let mode = xdp.filter(|xdp| Some(xdp.program) == ours).map(|xdp| xdp.mode);
             let up = link.is_some_and(Link::works);
             let offloads = offloads.get(&entry.index).and_then(|found| found.as_ref().ok().copied());
             StatusInterface { name: name.clone(), mode, up, announce: entry.announce != 0, offloads }
         })
         .collect();
-    let mut warnings = Vec::new();
+    let unattended_s = datapath.unattended().as_secs();
     if agent.is_none() {
-        warnings.push("no agent is running: forwarding goes on, but next hops are not followed (weir run)".into());
+        warnings.push(format!(
+            "no agent is running, nobody has looked after the tables for {unattended_s} s: forwarding goes on, but next hops are \
+             not followed (weir run)"
+        ));
+    } else if unattended_s > STUCK_S {
+        warnings.push(format!(
+            "the agent is stuck: it has not looked after the tables for {unattended_s} s (weir run takes over once it is ended)"
+        ));
     }
     for interface in &interfaces {
         if interface.mode.is_some() && !interface.up {
@@ -350,6 +372,7 @@ pub fn status(
         weir: description.weir.clone(),
         pins,
         agent,
+        unattended_s,
         configuration: description.configuration.clone(),
         tables: description.tables.clone(),
         services: description.services.len(),
@@ -393,7 +416,8 @@ fn backend_warnings(datapath: &Datapath, description: &Description) -> Vec<Strin
 /// The text of `weir status`.
 pub fn status_text(status: &Status) -> String {
     let mut table = plain_table();
-    let agent = status.agent.map_or("not running".into(), |pid| format!("running, pid {pid}"));
+    let agent =
+        status.agent.map_or(format!("not running for {} s", status.unattended_s), |pid| format!("running, pid {pid}"));
     let mut line = |name: &str, value: String| row(&mut table, vec![name.into(), value]);
     line("weir", format!("{}, pinned in {}", status.weir, status.pins));
     line("agent", agent);
@@ -414,6 +438,11 @@ pub fn status_text(status: &Status) -> String {
         line("warning", warning.clone());
     }
     text(&table)
+}
+
+/// The text of `weir announce`.
+pub fn announce_text(on: bool) -> String {
+    format!("VIPs are {}announced", if on { "" } else { "no longer " })
 }
 
 /// The text of `weir explain`.

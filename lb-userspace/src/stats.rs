@@ -207,12 +207,17 @@ fn subtract(now: &mut [u64], earlier: &[u64]) {
     now.iter_mut().zip(earlier).for_each(|(now, earlier)| *now = difference(*now, *earlier));
 }
 
+/// Without what was carried over from tables before, which no CPU of these has counted.
+fn of_cpus<T>(counts: &[T]) -> &[T] {
+    counts.split_last().map_or(&[], |(_, counts)| counts)
+}
+
 fn verdict_stats((verdict, per_cpu): (Verdict, Vec<u64>)) -> VerdictStats {
     VerdictStats {
         verdict: verdict.label(),
         action: verdict.action().label(),
         packets: per_cpu.iter().sum(),
-        per_cpu,
+        per_cpu: of_cpus(&per_cpu).to_vec(),
         why: verdict.why(),
     }
 }
@@ -220,7 +225,7 @@ fn verdict_stats((verdict, per_cpu): (Verdict, Vec<u64>)) -> VerdictStats {
 fn vip_stats(vip: &str, counts: &[VipCounts]) -> Result<VipStats> {
     let mut total = VipTotal::default();
     counts.iter().for_each(|counts| total += counts);
-    Ok(VipStats { vip: vip.into(), total, per_cpu: counts.iter().map(|counts| counts.packets).collect() })
+    Ok(VipStats { vip: vip.into(), total, per_cpu: of_cpus(counts).iter().map(|counts| counts.packets).collect() })
 }
 
 fn backend_stats(backend: &str, counts: &[Forwarded]) -> Result<BackendStats> {
@@ -228,7 +233,7 @@ fn backend_stats(backend: &str, counts: &[Forwarded]) -> Result<BackendStats> {
         backend: backend.into(),
         packets: counts.iter().map(|counts| counts.packets).sum(),
         bytes: counts.iter().map(|counts| counts.bytes).sum(),
-        per_cpu: counts.iter().map(|counts| counts.packets).collect(),
+        per_cpu: of_cpus(counts).iter().map(|counts| counts.packets).collect(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// From the bottom to the top: a module may use only those above it in this list.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 14] = [
     &["netlink"],
     &["links"],
     &["next_hops", "announce", "offloads"],
@@ -13,8 +13,11 @@ const LAYERS: [&[&str]; 11] = [
     &["datapath"],
     &["stats", "explain"],
     &["show"],
+    &["readings"],
     &["stop", "service"],
-    &["agent", "backend", "lab", "demo", "cli", "log", "manual"],
+    &["agent"],
+    &["control"],
+    &["backend", "lab", "demo", "cli", "log", "manual", "verbs"],
 ];
 
 #[test]

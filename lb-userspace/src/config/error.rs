@@ -29,6 +29,15 @@ impl ConfigError {
         rendered.join("\n\n")
     }
 
+    /// The first one on one line, and how many more there are.
+    pub fn one_line(&self) -> String {
+        let first = self.diagnostics.first().map(Diagnostic::one_line).unwrap_or_default();
+        match self.diagnostics.len() {
+            0 | 1 => first,
+            faults => format!("{first} (and {} more: weir check shows them)", faults - 1),
+        }
+    }
+
     /// The same for programs: a list of objects, see [`Diagnostic::to_json`].
     pub fn to_json(&self) -> Value {
         self.diagnostics.iter().map(Diagnostic::to_json).collect()

@@ -47,8 +47,16 @@ pub const SLOTS_PER_BACKEND: u32 = 512;
 /// The directory beside a file whose `*.toml` are part of it.
 pub const PARTS: &str = "conf.d";
 
+/// The texts of a configuration's files, each with its name.
+pub type Texts = Vec<(String, String)>;
+
 /// Reads and checks a file, together with those in [`PARTS`] beside it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    parse_all(&read_all(path)?)
+}
+
+/// Reads a file, together with those in [`PARTS`] beside it.
+pub fn read_all(path: &Path) -> Result<Texts, ConfigError> {
     let mut faults = Vec::new();
     let mut texts = Vec::new();
     let mut room = MAX_FILE_BYTES;
@@ -62,7 +70,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
             Err(fault) => faults.push(fault),
         }
     }
-    if faults.is_empty() { parse_all(&texts) } else { Err(faults.into()) }
+    if faults.is_empty() { Ok(texts) } else { Err(faults.into()) }
 }
 
 /// The files that are part of a configuration, by name: those in the directory beside it that end in `.toml` and do not begin
@@ -125,8 +133,8 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
     parse_all(&[(name.to_owned(), text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())])
 }
 
-/// Checks the texts of several files as one; each comes with its name.
-fn parse_all(texts: &[(String, String)]) -> Result<Config, ConfigError> {
+/// Checks the texts of several files as one.
+pub fn parse_all(texts: &[(String, String)]) -> Result<Config, ConfigError> {
     let source = Arc::new(Source::join(texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))));
     let (mut roots, mut faults, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for ((name, text), start) in texts.iter().zip(source.starts()) {

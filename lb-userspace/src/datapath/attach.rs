@@ -89,6 +89,17 @@ fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<M
     }
 }
 
+/// Attaches the pinned program again to an interface that it was on: one that was made anew, or that somebody took it from.
+pub fn attach_again(pins: &Pins, interface: &Attachment, mode: Option<Mode>) -> Result<Mode> {
+    let path = pins.link(&interface.name);
+    if path.exists() {
+        link::detach(&path)?;
+    }
+    let (mode, link) = attach_new(&mut old_program(pins, interface)?, interface, mode)?;
+    pin(pins, interface, link)?;
+    Ok(mode)
+}
+
 /// Puts back what ran before, if anything did.
 fn undo(pins: &Pins, interface: &Attachment, attached: Attached) -> Result<()> {
     let Attached { before, link, .. } = attached;
@@ -175,7 +186,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
     if !path.exists() {
         return Ok(None);
     }
-    let index = link::interface(&path)?;
+    let index = link::info(&path)?.interface;
     if index == 0 {
         // The interface was deleted, and perhaps made again: the link leads nowhere.
         link::detach(&path)?;

@@ -22,16 +22,30 @@ pub fn detach(pin: &Path) -> Result<()> {
     fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))
 }
 
-/// The kernel's index of the interface that a pinned link is on; 0 if that is gone. The index is one of the link's own
-/// network namespace, which need not be this one.
-pub fn interface(pin: &Path) -> Result<u32> {
+/// Detaches the program behind a pinned link and leaves the pin.
+pub fn force_away(pin: &Path) -> Result<()> {
+    let fault = || format!("cannot detach {}", pin.display());
+    release(&open(pin).with_context(fault)?).with_context(fault)
+}
+
+/// Where a pinned link leads.
+pub struct Info {
+    /// The kernel's index of its interface; 0 if that is gone. The index is one of the link's own network namespace, which
+    /// need not be this one.
+    pub interface: u32,
+    /// The kernel's number of its program.
+    pub program: u32,
+}
+
+/// Asks for where a pinned link leads.
+pub fn info(pin: &Path) -> Result<Info> {
     let fault = || format!("cannot ask for {}", pin.display());
     let link = open(pin).with_context(fault)?;
     let mut info = LinkInfo::default();
     let attributes =
         ObjectInfo { fd: link.as_raw_fd() as u32, length: size_of::<LinkInfo>() as u32, info: (&raw mut info) as u64 };
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &attributes).with_context(fault)?;
-    Ok(info.interface)
+    Ok(Info { interface: info.interface, program: info.program })
 }
 
 /// The first fields of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.

@@ -1,5 +1,7 @@
 //! Loading the programs beside what runs, then attaching them: by a link update where a link is pinned, else by a new link.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
@@ -12,7 +14,7 @@ use lb_common::abi::{Explanation, Interface};
 use super::{
     Access, Datapath, Pins,
     attach::{attach_all, detach_others},
-    objects::BALANCER_OBJECT,
+    objects::{self, BALANCER_OBJECT},
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
     run_explain,
@@ -74,16 +76,19 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
     for directory in [pins.next_tables(), pins.next_programs()] {
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
+    let sizes = Sizes::of(tables)?;
     let numbers = 0..interfaces.len() as u32;
     let mut objects = numbers
         .zip(&interfaces)
-        .map(|(number, interface)| load_object(pins, tables, number, &interface.name))
+        .map(|(number, interface)| load_object(pins, &sizes, number, &interface.name))
         .collect::<Result<Vec<_>>>()?;
     let datapath = Datapath::from_directory(pins, &pins.next_tables(), Access::Write)?;
     for (number, interface) in (0..).zip(&interfaces) {
         datapath.set_interface(number, interface.entry);
     }
-    datapath.show(0, tables)?;
+    datapath.set_programs(objects::programs());
+    let beside = datapath.write(tables)?;
+    datapath.show(beside);
 
     let program = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };
     let mut verified_instructions = None;
@@ -156,21 +161,52 @@ const ANY: &str = "weir_any";
 /// The maps that all programs of an instance share, which therefore are pinned.
 const SHARED: [&str; 7] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
 
-fn load_object(pins: &Pins, tables: &Tables, number: u32, interface: &str) -> Result<Ebpf> {
-    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("cannot count the CPUs: {what}: {error}"))? as u32;
-    let mut loader = EbpfLoader::new();
-    for name in SHARED {
-        loader.map_pin_path(name, pins.next_tables().join(name));
+/// How many elements maps get.
+struct Sizes {
+    rings: u32,
+    description: u32,
+    counts: u32,
+}
+
+impl Sizes {
+    fn of(tables: &Tables) -> Result<Self> {
+        Ok(Sizes { rings: tables.arena_pairs(), description: 2 * tables.description_pages()?, counts: counts()? })
     }
+}
+
+/// Elements of COUNTS: one a CPU, and one for what tables before these had counted, which no CPU counts in.
+pub(super) fn counts() -> Result<u32> {
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("cannot count the CPUs: {what}: {error}"))?;
+    Ok(cpus as u32 + 1)
+}
+
+fn load_object(pins: &Pins, sizes: &Sizes, number: u32, interface: &str) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    share(&mut loader, &pins.next_tables());
     // The kernel empties an array of programs when nobody holds it any more.
     loader.map_pin_path("PATHS", pins.next_programs().join(pins::paths_name(interface)));
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
-        .map_max_entries("RINGS", tables.arena_pairs())
-        .map_max_entries("COUNTS", cpus)
-        .map_max_entries("DESCRIPTION", 2 * tables.description_pages()?)
+        .map_max_entries("RINGS", sizes.rings)
+        .map_max_entries("COUNTS", sizes.counts)
+        .map_max_entries("DESCRIPTION", sizes.description)
         .override_global("INTERFACE", &number, true);
     loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))
+}
+
+fn share(loader: &mut EbpfLoader, directory: &Path) {
+    for name in SHARED {
+        loader.map_pin_path(name, directory.join(name));
+    }
+}
+
+/// What the programs log that write into these tables.
+pub(super) fn events(directory: &Path) -> Result<Events> {
+    let mut loader = EbpfLoader::new();
+    share(&mut loader, directory);
+    let mut object = loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))?;
+    let logger: &'static dyn log::Log = log::logger();
+    Ok(Events::init_with_logger(&mut object, logger)?)
 }
 
 /// Loads one program of an object.

@@ -33,7 +33,7 @@ impl<T: Abi> Mapped<T> {
     pub fn new(map: &MapData, access: Access) -> Result<Self, MapError> {
         let info = map.info()?;
         let element = info.value_size() as usize;
-        let fault = |source: io::Error| MapError::IoError(source);
+        let fault = MapError::IoError;
         if element != size_of::<T>() {
             let reason = format!(
                 "map {}: elements of {element} bytes, not {}",
@@ -43,8 +43,13 @@ impl<T: Abi> Mapped<T> {
             return Err(fault(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
         let entries = info.max_entries();
+        Self::of_bytes(map, element * entries as usize, entries, access)
+    }
+
+    fn of_bytes(map: &MapData, bytes: usize, entries: u32, access: Access) -> Result<Self, MapError> {
+        let fault = MapError::IoError;
         let page = 4096;
-        let bytes = (element * entries as usize).next_multiple_of(page);
+        let bytes = bytes.next_multiple_of(page);
         let length = NonZeroUsize::new(bytes).ok_or_else(|| fault(io::Error::other("map without entries")))?;
         let protection = match access {
             Access::Read => ProtFlags::PROT_READ,
@@ -54,6 +59,15 @@ impl<T: Abi> Mapped<T> {
         let memory = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }
             .map_err(|errno| fault(errno.into()))?;
         Ok(Mapped { memory, bytes, entries, access, elements: PhantomData })
+    }
+
+    /// Maps, to read it, what the only element of an array begins with, of whatever size that is.
+    pub fn head(map: &MapData) -> Result<Self, MapError> {
+        let info = map.info()?;
+        if (info.value_size() as usize) < size_of::<T>() {
+            return Err(MapError::IoError(io::Error::new(io::ErrorKind::InvalidData, "a map that weir did not make")));
+        }
+        Self::of_bytes(map, size_of::<T>(), 1, Access::Read)
     }
 
     /// How many elements there are.

@@ -10,7 +10,9 @@ mod objects;
 mod pins;
 pub mod requirements;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
     maps::{MapData, MapError},
@@ -19,30 +21,26 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Interface, Live, MAX_INTERFACES, Match,
-        NO_BACKEND, NextHop, Page, SERVICE_POSITIONS, Service, Settings, Slot, SlotPair, VipEvents, mac_bits,
+        ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Interface, Live, LiveHead, MAX_INTERFACES,
+        Match, NextHop, Page, SERVICE_POSITIONS, Settings, Slot, SlotPair, VipEvents, mac_bits,
     },
     ring,
     verdict::Verdict,
 };
 
+use nix::time::{ClockId, clock_gettime};
+
 use self::mapped::Mapped;
 pub use self::{
+    adopt::{Adopted, Found, find},
+    apply::{Beside, grace_period},
+    attach::attach_again,
     load::{Attachment, Events, Loaded, Started, load},
     mapped::Access,
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
-use crate::plan::{DescribedService, Description, Tables};
-
-/// The tables of a running instance.
-pub struct Datapath {
-    pins: Pins,
-    live: Mapped<Live>,
-    rings: Mapped<SlotPair>,
-    description: Mapped<Page>,
-    counts: Mapped<Counts>,
-}
+use crate::plan::{DescribedService, Description};
 
 /// What one CPU has counted for a VIP entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,13 +53,10 @@ pub struct VipCounts {
     pub events: VipEvents,
 }
 
-/// A struct of lb-common as aya wants values of maps to be.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Plain<T>(pub T);
-
-// SAFETY: `Abi` promises what `Pod` asks for: plain bytes, any pattern valid.
-unsafe impl<T: Abi> Pod for Plain<T> {}
+/// Pins are root's.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: permission denied: run as root (sudo weir ...)", .0.display())]
+pub struct Denied(std::path::PathBuf);
 
 /// Reads a place in the one value of LIVE: the value itself is far too large to be moved about.
 macro_rules! read {
@@ -95,37 +90,57 @@ macro_rules! counted {
     };
 }
 
+// After the macros, which they use.
+mod adopt;
+mod apply;
+mod carry;
+
+/// The tables of a running instance.
+pub struct Datapath {
+    pins: Pins,
+    live: Mapped<Live>,
+    rings: Mapped<SlotPair>,
+    description: Mapped<Page>,
+    counts: Mapped<Counts>,
+}
+
+/// A struct of lb-common as aya wants values of maps to be.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Plain<T>(pub T);
+
+// SAFETY: `Abi` promises what `Pod` asks for: plain bytes, any pattern valid.
+unsafe impl<T: Abi> Pod for Plain<T> {}
+
 impl Datapath {
     /// Opens what an agent, running or not, has left pinned.
     pub fn open(pins: &Pins, access: Access) -> Result<Self> {
+        if let Err(error) = std::fs::metadata(pins.tables())
+            && error.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            bail!(Denied(pins.tables()));
+        }
         ensure!(
             pins.tables().exists(),
             "{}: nothing is loaded here (weir run --config FILE loads it; --pins names another place)",
             pins.root().display()
         );
-        let datapath = Self::from_directory(pins, &pins.tables(), access)?;
-        let version = datapath.active().version;
+        let version = Self::head(pins)?.get(0).active.version;
         ensure!(
             version == ABI_VERSION,
             "{}: tables of layout {version}, this weir reads layout {ABI_VERSION}: use the weir that loaded them",
             pins.root().display()
         );
-        Ok(datapath)
+        Self::from_directory(pins, &pins.tables(), access)
     }
 
-    fn from_directory(pins: &Pins, directory: &std::path::Path, access: Access) -> Result<Self> {
-        let map = |name: &str| {
-            let path = directory.join(name);
-            MapData::from_pin(&path).map_err(|error| match error {
-                MapError::PinError { error: PinError::SyscallError(ref syscall), .. }
-                | MapError::SyscallError(ref syscall)
-                    if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
-                {
-                    anyhow!("{}: permission denied: run as root (sudo weir ...)", path.display())
-                }
-                error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
-            })
-        };
+    /// What LIVE begins with, of whatever layout the tables are.
+    fn head(pins: &Pins) -> Result<Mapped<LiveHead>> {
+        Ok(Mapped::head(&open_map(&pins.tables(), "LIVE")?)?)
+    }
+
+    fn from_directory(pins: &Pins, directory: &Path, access: Access) -> Result<Self> {
+        let map = |name: &str| open_map(directory, name);
         fn mapped<T: Abi>(map: Result<MapData>, access: Access) -> Result<Mapped<T>> {
             Ok(Mapped::new(&map?, access)?)
         }
@@ -134,74 +149,18 @@ impl Datapath {
             live: mapped(map("LIVE"), access)?,
             rings: mapped(map("RINGS"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
-            counts: mapped(map("COUNTS"), Access::Read)?,
+            counts: mapped(map("COUNTS"), access)?,
         })
     }
 
-    /// Writes tables into one half and shows them by one store. What is there already, in its place, is not written again.
-    fn show(&self, half: u32, tables: &Tables) -> Result<()> {
-        for ring in tables.rings.iter().filter(|ring| ring.fresh) {
-            self.write_ring(ring.start, ring.slots())?;
-        }
-        for backend in tables.backends.iter().filter(|backend| backend.fresh) {
-            write!(self.live, backend.entry, backends[backend.id as usize]);
-        }
-        let half_index = half as usize;
-        for position in 0..SERVICE_POSITIONS as usize {
-            write!(self.live, Service::default(), halves[half_index].services[position]);
-        }
-        for (service, position) in tables.services.iter().zip(&tables.positions) {
-            write!(self.live, *service, halves[half_index].services[*position as usize]);
-        }
-        for (place, taken) in tables.vip_places().into_iter().enumerate() {
-            write!(self.live, taken, halves[half_index].vips[place]);
-        }
-        write!(self.live, tables.settings, halves[half_index].settings);
-        self.describe(half, &tables.description)?;
-        // What stands before must be seen before: the tables are complete when the half becomes live.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        write!(self.live, Active { half, version: ABI_VERSION }, active);
-        Ok(())
-    }
-
-    /// Writes a ring to its place in the arena, which begins with an even slot.
-    fn write_ring(&self, start: u32, slots: &[Slot]) -> Result<()> {
-        let (end, room) = (u64::from(start) + slots.len() as u64, 2 * u64::from(self.rings.entries()));
-        ensure!(end <= room, "a ring that ends at slot {end} does not fit the arena of {room}");
-        for (at, pair) in (start / 2..).zip(slots.chunks(2)) {
-            let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
-            self.rings.set(at, SlotPair::new(pair[0], second));
-        }
-        Ok(())
-    }
-
-    fn describe(&self, half: u32, description: &Description) -> Result<()> {
-        let mut text = Vec::new();
-        text.extend([0; 8]);
-        serde_json::to_writer(&mut text, description)?;
-        let length = (text.len() - 8) as u64;
-        text[..8].copy_from_slice(&length.to_ne_bytes());
-        let pages = self.description.entries() / 2;
-        ensure!(text.len() <= pages as usize * 4096, "the description of the tables does not fit {pages} pages");
-        for (index, chunk) in text.chunks(4096).enumerate() {
-            let mut page = Page([0; 4096]);
-            page.0[..chunk.len()].copy_from_slice(chunk);
-            self.description.set(half * pages + index as u32, page);
-        }
-        Ok(())
+    /// Where they are pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// What the live tables hold, in words.
     pub fn description(&self) -> Result<Description> {
-        let pages = self.description.entries() / 2;
-        let first = self.half() * pages;
-        let mut text = self.description.get(first).0.to_vec();
-        let length = u64::from_ne_bytes(text[..8].try_into()?) as usize;
-        ensure!(length + 8 <= pages as usize * 4096, "the description of the tables is damaged");
-        for page in 1..(length + 8).div_ceil(4096) as u32 {
-            text.extend(self.description.get(first + page).0);
-        }
-        serde_json::from_slice(&text[8..8 + length]).context("the description of the tables is damaged")
+        description_in(&self.description, self.half())
     }
 
     fn active(&self) -> Active {
@@ -281,7 +240,17 @@ impl Datapath {
         }
     }
 
-    /// How often each verdict was given, by CPU.
+    /// Says that an agent looks after the tables.
+    pub fn beat(&self) {
+        write!(self.live, since_boot_ns(), heartbeat_ns);
+    }
+
+    /// For how long nobody has said so.
+    pub fn unattended(&self) -> Duration {
+        Duration::from_nanos(since_boot_ns().saturating_sub(read!(self.live, heartbeat_ns)))
+    }
+
+    /// How often each verdict was given, by CPU; behind those, as in all counters, what tables before these had counted.
     pub fn verdicts(&self) -> Result<Vec<(Verdict, Vec<u64>)>> {
         Ok(Verdict::ALL.iter().map(|&verdict| (verdict, counted!(self.counts, verdicts[verdict as usize]))).collect())
     }
@@ -309,6 +278,36 @@ impl Datapath {
     }
 }
 
+fn description_in(described: &Mapped<Page>, half: u32) -> Result<Description> {
+    let pages = described.entries() / 2;
+    let first = half * pages;
+    let mut text = described.get(first).0.to_vec();
+    let length = u64::from_ne_bytes(text[..8].try_into()?) as usize;
+    ensure!(length + 8 <= pages as usize * 4096, "the description of the tables is damaged");
+    for page in 1..(length + 8).div_ceil(4096) as u32 {
+        text.extend(described.get(first + page).0);
+    }
+    serde_json::from_slice(&text[8..8 + length]).context("the description of the tables is damaged")
+}
+
+/// Since the start of the host, sleep included.
+fn since_boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn open_map(directory: &Path, name: &str) -> Result<MapData> {
+    let path = directory.join(name);
+    MapData::from_pin(&path).map_err(|error| match error {
+        MapError::PinError { error: PinError::SyscallError(ref syscall), .. } | MapError::SyscallError(ref syscall)
+            if syscall.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Denied(path.clone()).into()
+        }
+        error => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
+    })
+}
+
 fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
     let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
@@ -322,6 +321,12 @@ fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
     let explanation =
         Explanation { verdict: word(0), vip: word(1), slot: word(2), backend: word(3), half: word(4), hash: word(5) };
     Ok((explanation, out[HEAD..size].to_vec()))
+}
+
+/// Ends a pinned link and leaves its pin, as somebody with the rights could: for tests of what is done about it.
+#[doc(hidden)]
+pub fn force_away(pin: &Path) -> Result<()> {
+    link::force_away(pin)
 }
 
 /// Removes programs, tables and links of an instance. Returns the interfaces it was attached to.

@@ -122,9 +122,13 @@ impl Pins {
         remove(&self.next_programs())
     }
 
-    /// Puts what a start made in the place of what was in use.
+    /// Puts what a start made in the place of what was in use. Done again after an interruption, it does the rest.
     pub fn promote(&self) -> Result<()> {
+        // The programs last: as long as they lie beside, it is seen that something is to be done.
         for (next, current) in [(self.next_tables(), self.tables()), (self.next_programs(), self.programs())] {
+            if !next.exists() {
+                continue;
+            }
             remove(&current)?;
             fs::rename(&next, &current)
                 .with_context(|| format!("cannot rename {} to {}", next.display(), current.display()))?;

@@ -110,6 +110,7 @@ impl Network {
         }
         let mut command = self.balancer.command(std::env::current_exe()?);
         command.arg("--pins").arg(self.balancer.pins()).arg("run").arg("--config").arg(self.configure(syn)?);
+        command.arg("--state").arg(self.balancer.directory());
         let mut agent = self.balancer.spawn("weir", &mut command)?;
         agent.wait_to_say("services: ", PATIENCE)?;
         self.agent = Some(agent);

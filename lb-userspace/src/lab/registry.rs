@@ -22,6 +22,8 @@ use super::{process::run, programs::Passing};
 pub const NAMESPACES: &str = "/run/netns";
 /// Where pins are kept.
 pub const PINS: &str = "/sys/fs/bpf";
+/// Where agents are asked.
+const SOCKETS: &str = crate::control::socket::DIRECTORY;
 
 /// What one lab has made.
 #[derive(Default)]
@@ -72,6 +74,10 @@ pub fn sweep() -> Result<()> {
         for name in leftovers(place) {
             remove_directory(&place.join(name))?;
         }
+    }
+    // Agents that were killed left them.
+    for name in leftovers(Path::new(SOCKETS)) {
+        let _ = fs::remove_file(Path::new(SOCKETS).join(name));
     }
     Ok(())
 }
@@ -125,6 +131,8 @@ fn tear_down(prefix: &str, kept: Kept) -> Result<()> {
     let removed: Vec<_> = namespaces.iter().map(|namespace| remove_namespace(namespace)).collect();
     for namespace in &namespaces {
         remove_directory(&Path::new(PINS).join(namespace))?;
+        // There if an agent was killed.
+        let _ = fs::remove_file(Path::new(SOCKETS).join(format!("{namespace}.sock")));
     }
     remove_directory(&directory(prefix))?;
     removed.into_iter().collect()

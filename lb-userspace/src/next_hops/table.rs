@@ -103,6 +103,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// All routes, by backend.
+    pub fn routes(&self) -> &BTreeMap<IpAddr, Route> {
+        &self.routes
+    }
+
     /// Replaces all routes. True if there are next hops of which nothing is known yet: [`Table::neighbours`] is due.
     pub fn set_routes(&mut self, routes: BTreeMap<IpAddr, Route>, now: Instant) -> bool {
         let mut wanted: HashMap<Hop, Vec<IpAddr>> = HashMap::new();
@@ -224,6 +229,11 @@ impl Table {
     /// Whether nothing is being resolved.
     pub fn settled(&self) -> bool {
         !self.hops.values().any(|entry| entry.mac.is_none())
+    }
+
+    /// Backends whose next hop's MAC is not known.
+    pub fn resolving(&self) -> impl Iterator<Item = IpAddr> {
+        self.hops.values().filter(|entry| entry.mac.is_none()).flat_map(|entry| entry.backends.iter().copied())
     }
 
     /// Whether the kernel's neighbour tables (IPv4's and IPv6's limit) are too small for these next hops: one sentence

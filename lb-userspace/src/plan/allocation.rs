@@ -99,6 +99,11 @@ impl Allocation {
         self.backends.used.get(key).copied()
     }
 
+    /// All VIP entries.
+    pub fn vips(&self) -> impl Iterator<Item = (Vip, u16)> {
+        self.vips.used.iter().map(|(vip, id)| (*vip, *id))
+    }
+
     /// All backends, by key.
     pub fn backends(&self) -> impl Iterator<Item = (BackendKey, u16)> {
         self.backends.used.iter().map(|(key, id)| (*key, *id))

@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adopt;
 mod agent;
+mod commands;
+mod control;
 mod forward;
 mod fragments;
+mod interfaces;
 mod lab;
 mod many;
 mod net;
 mod offloads;
 mod path_mtu;
 mod refusals;
+mod reload;
 mod service;
+mod stream;

@@ -190,7 +190,8 @@ pub fn said(output: &Output) -> String {
 pub fn start(host: &Host, config: &str, options: &[&str]) -> Running {
     let file = write(host, config);
     let mut command = host.command(weir());
-    command.arg("--pins").arg(host.pins()).arg("run").arg("--config").arg(file).args(options);
+    command.arg("--pins").arg(host.pins()).arg("run").arg("--config").arg(file);
+    command.arg("--state").arg(host.directory()).args(options);
     host.spawn("weir", &mut command).unwrap()
 }
 

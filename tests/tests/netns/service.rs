@@ -79,6 +79,7 @@ fn serving(name: &str) -> Net {
 fn run(net: &Net, command: &mut Command) -> Running {
     let file = net.write(&config(WEB));
     command.arg("--pins").arg(net.balancer.pins()).arg("run").arg("--config").arg(file);
+    command.arg("--state").arg(net.balancer.directory());
     net.balancer.spawn("weir", command).unwrap()
 }
 

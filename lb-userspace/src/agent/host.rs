@@ -1,0 +1,109 @@
+//! What the host must be like for a configuration, and what a configuration takes from the host.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Context, Result, bail};
+use lb_common::abi::{self, mac_bits};
+use tracing::warn;
+
+use crate::{
+    announce,
+    config::{self, Config, ConfigError},
+    datapath::Attachment,
+    links::{self, Link},
+    next_hops::Resolver,
+    offloads,
+    plan::NodeAddresses,
+};
+
+/// Whether the configuration fits the host.
+pub fn check(config: &Config, links: &[Link]) -> Result<()> {
+    let names: Vec<_> = links.iter().map(|link| link.name.clone()).collect();
+    let addresses: Vec<_> = links.iter().flat_map(|link| link.addresses.clone()).collect();
+    let diagnostics = config::check_host(config, &names, &addresses);
+    if diagnostics.is_empty() { Ok(()) } else { Err(ConfigError::from(diagnostics).into()) }
+}
+
+/// The links of the configured interfaces, in its order, which must be up and of Ethernet.
+pub fn attached_links(config: &Config, links: &[Link]) -> Result<Vec<Link>> {
+    let mut attached = Vec::new();
+    for name in &config.interfaces {
+        let link = links.iter().find(|link| link.name == *name).context("checked against the host before")?;
+        links::check_attachable(link)?;
+        attached.push(link.clone());
+    }
+    Ok(attached)
+}
+
+/// Refuses what hardware would do to frames before the program sees them.
+pub fn check_offloads(attached: &[Link], links: &[Link], resolver: &Resolver, force: bool) -> Result<()> {
+    let hops = resolver.snapshot();
+    let ways: Vec<_> = hops.iter().filter_map(|(backend, hop)| Some((*backend, hop.interface()?))).collect();
+    for link in attached {
+        let name = &link.name;
+        match offloads::read(link.index) {
+            Ok(found) => {
+                offloads::check_merging(name, found, force)?;
+                offloads::check_tags(link, found, links, &ways)?;
+            }
+            Err(error) => warn!("interface {name}: see to it that LRO is off (ethtool -K {name} lro off): {error:#}"),
+        }
+    }
+    Ok(())
+}
+
+/// The addresses that tunnels from these interfaces have for their source.
+pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeAddresses {
+    let mut node = NodeAddresses::default();
+    for address in attached.into_iter().flat_map(|link| &link.addresses) {
+        match address {
+            IpAddr::V4(address) => node.v4 = node.v4.or(Some(*address)),
+            IpAddr::V6(address) if address.is_unicast_link_local() => {}
+            IpAddr::V6(address) => node.v6 = node.v6.or(Some(*address)),
+        }
+    }
+    node
+}
+
+/// Every address that is a VIP, once.
+pub fn vip_addresses(config: &Config) -> Vec<IpAddr> {
+    let mut vips: Vec<_> =
+        config.services.values().flat_map(|service| service.vips.iter().map(|vip| vip.address)).collect();
+    vips.sort();
+    vips.dedup();
+    vips
+}
+
+/// Every address that is a backend, once.
+pub fn backend_addresses(config: &Config) -> Vec<IpAddr> {
+    let backends = config.services.values().flat_map(|service| &service.backends);
+    backends.map(|backend| backend.address).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Refuses VIPs that somebody else on the network has.
+pub async fn refuse_conflicts(attached: &[Link], vips: &[IpAddr]) -> Result<()> {
+    let own: Vec<_> = attached.iter().map(|link| link.mac).collect();
+    for link in attached {
+        let mut conflicts = announce::probe(link, vips).await?;
+        // Two interfaces on one segment hear each other.
+        conflicts.retain(|conflict| !own.contains(&conflict.mac));
+        if let Some(first) = conflicts.first() {
+            let more = if conflicts.len() > 1 { format!(" ({} VIPs in all)", conflicts.len()) } else { String::new() };
+            bail!("{first}{more}");
+        }
+    }
+    Ok(())
+}
+
+/// What goes into the table of interfaces.
+pub fn attachment(config: &Config, link: &Link, announce: bool) -> Attachment {
+    let mut more_macs = [0; 3];
+    for (slot, mac) in more_macs.iter_mut().zip(&config.macs) {
+        *slot = mac_bits(*mac);
+    }
+    Attachment {
+        name: link.name.clone(),
+        entry: abi::Interface { mac: mac_bits(link.mac), more_macs, index: link.index, announce: announce.into() },
+        xdp: link.xdp,
+    }
+}

@@ -1,0 +1,98 @@
+//! The attached interfaces: what becomes of them while the agent runs.
+
+use std::net::IpAddr;
+
+use tracing::{error, info, warn};
+
+use super::{Agent, host};
+use crate::{
+    announce, datapath,
+    links::{Link, mac_text},
+};
+
+impl Agent {
+    /// Keeps what the tables know of interfaces true, and the program on them: one that was made anew gets it again, and so does
+    /// one that somebody took it from.
+    pub(super) fn interfaces_changed(&mut self, links: &[Link]) {
+        let before = self.attached.clone();
+        for (number, old) in before.iter().enumerate() {
+            let same = links.iter().find(|link| link.index == old.index && link.name == old.name);
+            match same.or_else(|| links.iter().find(|link| link.name == old.name)) {
+                Some(new) => self.interface_is(number, old, new.clone()),
+                None => self.interface_is_gone(number, old),
+            }
+        }
+        if self.attached.iter().map(|link| link.index).ne(before.iter().map(|link| link.index)) {
+            self.ways.renumber(links, &self.attached);
+            self.ways.apply(&self.datapath, &self.resolver.snapshot());
+        }
+    }
+
+    fn interface_is_gone(&mut self, number: usize, old: &Link) {
+        if old.index != 0 {
+            error!("interface {}: is gone, nothing is forwarded there until it is back", old.name);
+        }
+        // No interface has this index: whichever comes is another one.
+        self.attached[number] = Link { index: 0, up: false, carrier: false, xdp: None, ..old.clone() };
+    }
+
+    fn interface_is(&mut self, number: usize, old: &Link, mut new: Link) {
+        let name = &new.name;
+        let held = old.index == new.index && self.pins.hold(name, new.index);
+        if !held {
+            // The pinned program knows its number, which stays.
+            self.show_interface(number, &new);
+            let attachment = host::attachment(&self.wanted.config, &new, self.announces());
+            match datapath::attach_again(&self.pins, &attachment, self.options.mode) {
+                Ok(mode) => warn!("interface {name}: {}, the program is attached again ({mode:?})", why(old, &new)),
+                Err(error) => {
+                    // Said once; tried every second.
+                    let said =
+                        format!("interface {name}: {}, and it cannot be attached again: {error:#}", why(old, &new));
+                    if self.complaint.as_ref() != Some(&said) {
+                        error!("{said}");
+                        self.complaint = Some(said);
+                    }
+                    new.up = false;
+                    self.attached[number] = Link { index: 0, ..new };
+                    return;
+                }
+            }
+            self.complaint = None;
+        } else if new.mac != old.mac {
+            info!("interface {name}: its MAC is now {}", mac_text(new.mac));
+            self.datapath.set_mac(number as u32, new.mac);
+        }
+        if old.works() && !new.works() {
+            warn!("interface {name}: is down, nothing is forwarded");
+        }
+        if !old.works() && new.works() {
+            info!("interface {name}: is up again");
+        }
+        if self.announces() && new.works() && (!held || !old.works() || new.mac != old.mac) {
+            tell_network(std::slice::from_ref(&new), &self.running.vips);
+        }
+        self.attached[number] = new;
+    }
+
+    fn show_interface(&self, number: usize, link: &Link) {
+        let entry = host::attachment(&self.wanted.config, link, self.announces()).entry;
+        self.datapath.set_interface(number as u32, entry);
+    }
+}
+
+fn why(old: &Link, new: &Link) -> &'static str {
+    if old.index != new.index { "was made anew" } else { "the program was taken from it from outside" }
+}
+
+/// Tells switches and neighbours where the VIPs are now; twice, the second time a moment later.
+pub fn tell_network(attached: &[Link], vips: &[IpAddr]) {
+    for link in attached {
+        let (link, vips) = (link.clone(), vips.to_vec());
+        tokio::spawn(async move {
+            if let Err(error) = announce::announce(&link, &vips).await {
+                warn!("interface {}: cannot announce the VIPs: {error:#}", link.name);
+            }
+        });
+    }
+}

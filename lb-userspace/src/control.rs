@@ -1,0 +1,93 @@
+//! The control socket: HTTP with JSON over a Unix socket, by which operators ask a running agent. It may be asked by anybody
+//! who can open it, so nothing here trusts a client: not its size, not its pace, not who it says it is.
+
+pub mod client;
+mod peer;
+mod replies;
+mod routes;
+mod serve;
+pub mod socket;
+
+use std::{path::Path, sync::Arc, thread};
+
+use anyhow::{Context, Result};
+use tokio::sync::{Semaphore, oneshot};
+
+pub use self::replies::{Form, event_text, events};
+use self::socket::Socket;
+use crate::{
+    agent::command::Handle,
+    readings::{Page, Reading},
+};
+
+/// The largest body that is read.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// Bytes of answers that wait for slow clients to read them; others wait for these.
+const MAX_UNREAD_BYTES: usize = 64 << 20;
+/// Readings that are made at a time: each may take tens of megabytes.
+const MAX_READINGS: usize = 2;
+
+/// Reads the tables; blocks.
+pub type Reader = Arc<dyn Fn(Reading) -> Result<Page> + Send + Sync>;
+
+/// What answers come from.
+#[derive(Clone)]
+struct Sources {
+    agent: Handle,
+    reader: Reader,
+    /// The agent's configuration; from its directory others than root may name files.
+    config: Arc<Path>,
+    readings: Arc<Semaphore>,
+    unread: Arc<Semaphore>,
+}
+
+/// The control socket, served by a thread of its own until this is dropped: what clients do costs the agent's loop nothing.
+pub struct Control {
+    socket: Socket,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Control {
+    /// Opens the socket and serves it. `config` is the absolute path of the agent's configuration: others than root may only
+    /// name files beside it.
+    pub fn start(path: &Path, agent: Handle, reader: Reader, config: &Path) -> Result<Control> {
+        let (socket, listener) = Socket::open(path)?;
+        let readings = Arc::new(Semaphore::new(MAX_READINGS));
+        let unread = Arc::new(Semaphore::new(MAX_UNREAD_BYTES));
+        let sources = Sources { agent, reader, config: config.into(), readings, unread };
+        let group = socket.group();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MAX_READINGS + 2)
+            .build()
+            .context("cannot start the runtime of the control socket")?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve::serve(listener, sources, group) => {}
+                    // Asked to, or its other end is gone.
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(serve);
+        let thread = thread.context("cannot start the thread of the control socket")?;
+        Ok(Control { socket, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.socket.path()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // A thread that panicked has nothing left to end.
+        self.thread.take().map(thread::JoinHandle::join);
+    }
+}

@@ -1,0 +1,230 @@
+//! What clients are answered, in both forms: text as the command line prints it, JSON as its `-o json` does.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Error, Result};
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    agent::command::{Answer, Applied, Event},
+    config::ConfigError,
+    plan::diff::Changes,
+    readings::{NoSuchService, Page},
+    show,
+};
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// What HTTP says of it.
+    pub status: StatusCode,
+    /// What the command line ends with.
+    pub exit: u8,
+    page: Page,
+    /// What it took; given back with it.
+    _held: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// The forms of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Reply {
+    /// What was read.
+    pub fn page(page: Page) -> Reply {
+        Reply { status: StatusCode::OK, exit: 0, page, _held: None }
+    }
+
+    /// Nothing was done.
+    pub fn error(status: StatusCode, text: impl Into<String>) -> Reply {
+        let text = text.into();
+        Reply { status, exit: 1, ..Reply::page(Page { json: json!({ "error": text }), text }) }
+    }
+
+    /// A configuration has faults.
+    pub fn invalid(error: &ConfigError) -> Reply {
+        let json = json!({ "error": "invalid configuration", "diagnostics": error.to_json() });
+        let page = Page { text: error.render(false), json };
+        Reply { status: StatusCode::UNPROCESSABLE_ENTITY, exit: 3, ..Reply::page(page) }
+    }
+
+    /// A reading failed.
+    pub fn unreadable(error: &Error) -> Reply {
+        let status = if error.is::<NoSuchService>() { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
+        Reply::error(status, format!("{error:#}"))
+    }
+
+    /// What the agent says to a command that it obeyed.
+    pub fn answer(answer: &Answer) -> Reply {
+        match answer {
+            Answer::Applied(applied) => Reply::page(self::applied(applied)),
+            Answer::Planned { changes, notes } => {
+                let lines = [show::changes::text(changes)].into_iter().chain(notes.iter().map(ToString::to_string));
+                let text = lines.collect::<Vec<_>>().join("\n");
+                let json = json!({ "changes": !changes.is_empty(), "plan": changes, "notes": notes });
+                Reply { exit: if changes.is_empty() { 0 } else { 4 }, ..Reply::page(Page { text, json }) }
+            }
+            Answer::Confirmed { file } => {
+                let text = format!("confirmed: {} stays", file.display());
+                Reply::page(Page { text, json: json!({ "confirmed": file }) })
+            }
+            Answer::Announced { announce } => {
+                let text = show::announce_text(*announce);
+                Reply::page(Page { text, json: json!({ "announce": announce }) })
+            }
+            Answer::Events { events } => {
+                let text = events.iter().map(event_text).collect::<Vec<_>>().join("\n");
+                Reply::page(Page { text, json: json!({ "events": events }) })
+            }
+        }
+    }
+
+    /// Keeps something until nothing is left of this.
+    pub fn holding(self, permit: Option<OwnedSemaphorePermit>) -> Reply {
+        Reply { _held: permit.map(Arc::new), ..self }
+    }
+
+    /// What people are told.
+    pub fn text(&self) -> &str {
+        &self.page.text
+    }
+
+    /// What programs are told, without the version.
+    pub fn json(&self) -> &Value {
+        &self.page.json
+    }
+
+    /// Adds a sentence.
+    pub fn remark(mut self, remark: String) -> Reply {
+        if let Some(Value::Array(remarks)) = self.page.json.get_mut("remarks") {
+            remarks.push(json!(remark));
+        }
+        self.page.text = format!("{}\n{remark}", self.page.text);
+        self
+    }
+
+    /// The body, which ends with a line's end.
+    pub fn body(&self, form: Form) -> String {
+        match form {
+            Form::Text if self.page.text.is_empty() => String::new(),
+            Form::Text => format!("{}\n", self.page.text),
+            Form::Json => format!("{}\n", show::json_text(&self.page.json)),
+        }
+    }
+}
+
+/// Kept whole in the response until it is known which form is wanted.
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+fn applied(applied: &Applied) -> Page {
+    let Applied { changes, notes, remarks, cleared, took_us, confirm_within_s } = applied;
+    let mut lines = Vec::new();
+    lines.extend(cleared.map(|cleared| format!("overrides cleared: {cleared}")));
+    lines.push(changes_text(changes));
+    lines.extend(notes.iter().map(ToString::to_string));
+    lines.extend(remarks.iter().cloned());
+    if !changes.is_empty() {
+        lines.push(format!("live after {:.1} ms", *took_us as f64 / 1_000.0));
+    }
+    lines
+        .extend(confirm_within_s.map(|seconds| format!("goes back in {seconds} s unless `weir confirm` comes before")));
+    let mut json = json!({
+        "changes": !changes.is_empty(), "applied": changes, "notes": notes, "remarks": remarks, "took_us": took_us,
+    });
+    for (key, value) in [("cleared", cleared.map(|n| n as u64)), ("confirm_within_s", *confirm_within_s)] {
+        if let Some(value) = value {
+            json[key] = json!(value);
+        }
+    }
+    Page { text: lines.join("\n"), json }
+}
+
+fn changes_text(changes: &Changes) -> String {
+    if changes.is_empty() { "nothing changed".to_owned() } else { show::changes::text(changes) }
+}
+
+/// The events of an answer in JSON.
+pub fn events(body: &str) -> Result<Vec<Event>> {
+    #[derive(Deserialize)]
+    struct Body {
+        events: Vec<Event>,
+    }
+    let body: Body = serde_json::from_str(body).context("the agent's events are none that this weir knows")?;
+    Ok(body.events)
+}
+
+/// One line, whatever the result was.
+pub fn event_text(event: &Event) -> String {
+    let Event { time_ms, uid, verb, ok, result } = event;
+    let by = uid.map_or("by itself".to_owned(), |uid| format!("uid {uid}"));
+    let how = if *ok { "done" } else { "refused" };
+    let result: Vec<_> = result.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let result = if result.is_empty() { String::new() } else { format!(": {}", result.join("; ")) };
+    format!("{}  {by}  {verb}  {how}{result}", utc(*time_ms))
+}
+
+/// A moment as RFC 3339 has it, to the millisecond.
+fn utc(time_ms: u64) -> String {
+    let (seconds, ms) = (time_ms / 1_000, time_ms % 1_000);
+    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let months = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in months {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        for (time_ms, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(utc(time_ms), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event { time_ms: 0, uid: Some(7), verb: "apply".into(), ok: false, result: "a:\n\n  b\n".into() };
+        assert_eq!(event_text(&event), "1970-01-01T00:00:00.000Z  uid 7  apply  refused: a:; b");
+        let event = Event { uid: None, ok: true, result: String::new(), ..event };
+        assert_eq!(event_text(&event), "1970-01-01T00:00:00.000Z  by itself  apply  done");
+    }
+}

@@ -1,0 +1,206 @@
+//! Connections: who gets one, for how long, and when somebody else gets it instead. One request each.
+
+use std::{collections::VecDeque, convert::Infallible, os::unix::net::UnixListener, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, HeaderValue, Request, Response, header},
+};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use nix::unistd::Gid;
+use tokio::{
+    net::UnixStream,
+    sync::{OwnedSemaphorePermit, watch},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+use tower::ServiceExt;
+use tracing::{debug, error, warn};
+
+use super::{
+    MAX_UNREAD_BYTES, Sources,
+    peer::Peer,
+    replies::{Form, Reply},
+    routes,
+};
+
+/// Connections at a time. For one more, the oldest that has not asked yet is closed.
+pub const MAX_CONNECTIONS: usize = 128;
+/// The largest head of a request.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+/// The header of answers that says what the command line ends with.
+pub const EXIT: &str = "weir-exit";
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// The client has not asked yet.
+    Head,
+    /// It sends what belongs to the question.
+    Body,
+    /// It waits.
+    Answer,
+    /// It reads.
+    Unread,
+}
+
+impl Phase {
+    /// How long it may take; then the connection is closed.
+    fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Phase::Head => 5,
+            // More than what is answered by an error.
+            Phase::Body => routes::BODY_WITHIN.as_secs() + 5,
+            Phase::Answer => routes::ANSWER_WITHIN.as_secs() + 15,
+            Phase::Unread => 10,
+        })
+    }
+}
+
+/// The client of a request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Who.
+    pub peer: Peer,
+    /// How far it has come.
+    pub phase: watch::Sender<Phase>,
+}
+
+/// Accepts clients, for ever.
+pub async fn serve(listener: UnixListener, sources: Sources, group: Option<Gid>) {
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!("nobody can be answered at the control socket: {error}"),
+    };
+    let api = routes::router(sources.clone());
+    let mut seats = Seats::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => seats.take(|phase| connection(stream, api.clone(), sources.clone(), group, phase)),
+            Err(error) => {
+                warn!("control socket: cannot take a connection: {error}");
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// The connections there are, oldest first.
+#[derive(Default)]
+struct Seats(VecDeque<(watch::Receiver<Phase>, AbortHandle)>);
+
+impl Seats {
+    /// Serves one more. Whoever only holds a connection makes room, then whoever is slow to ask; if all have asked, the
+    /// new one is closed.
+    fn take<F>(&mut self, serve: impl FnOnce(watch::Sender<Phase>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.retain(|(_, task)| !task.is_finished());
+        if self.0.len() >= MAX_CONNECTIONS {
+            let phase = |(at, (phase, _)): (usize, &(watch::Receiver<Phase>, AbortHandle))| (*phase.borrow(), at);
+            match self.0.iter().enumerate().map(phase).min() {
+                Some((Phase::Head | Phase::Body, at)) => {
+                    debug!("control socket: {MAX_CONNECTIONS} connections: the oldest that has not asked is closed");
+                    self.0.remove(at).into_iter().for_each(|(_, task)| task.abort());
+                }
+                _ => return warn!("control socket: {MAX_CONNECTIONS} clients wait for answers: one more is refused"),
+            }
+        }
+        let (sender, receiver) = watch::channel(Phase::Head);
+        let task = tokio::spawn(serve(sender));
+        self.0.push_back((receiver, task.abort_handle()));
+    }
+}
+
+async fn connection(
+    stream: UnixStream,
+    api: Router,
+    sources: Sources,
+    group: Option<Gid>,
+    phase: watch::Sender<Phase>,
+) {
+    let peer = match Peer::of(&stream, group) {
+        Ok(peer) => peer,
+        Err(error) => return warn!("control socket: the kernel does not say who has connected: {error}"),
+    };
+    let limits = phase.subscribe();
+    let client = Client { peer, phase };
+    let service =
+        service_fn(|request: Request<Incoming>| answer(api.clone(), sources.clone(), client.clone(), request));
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).half_close(true).max_buf_size(MAX_HEAD_BYTES);
+    tokio::select! {
+        served = http.serve_connection(TokioIo::new(stream), service) => {
+            if let Err(error) = served {
+                debug!("control socket: uid {}: {error}", peer.caller.uid);
+            }
+        }
+        phase = overdue(limits) => debug!("control socket: uid {}: too slow ({phase:?})", peer.caller.uid),
+    }
+}
+
+/// Returns when a phase has taken too long.
+async fn overdue(mut limits: watch::Receiver<Phase>) -> Phase {
+    loop {
+        let phase = *limits.borrow_and_update();
+        if !matches!(timeout(phase.limit(), limits.changed()).await, Ok(Ok(()))) {
+            return phase;
+        }
+    }
+}
+
+async fn answer(
+    api: Router,
+    sources: Sources,
+    client: Client,
+    mut request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    client.phase.send_replace(Phase::Body);
+    let form = wanted(request.headers());
+    request.extensions_mut().insert(client.clone());
+    let response = api.oneshot(request.map(Body::new)).await?;
+    let status = response.status();
+    let reply = response.into_parts().0.extensions.remove::<Reply>();
+    // What was refused before any of our code saw it.
+    let reply = reply.unwrap_or_else(|| Reply::error(status, status.canonical_reason().unwrap_or("refused")));
+    let body = reply.body(form).into_bytes();
+    let weight = body.len().min(MAX_UNREAD_BYTES) as u32;
+    // Never closed: an answer without would be one too many, no more.
+    let permit = sources.unread.acquire_many_owned(weight).await.ok();
+    client.phase.send_replace(Phase::Unread);
+    let mut response = Response::new(Full::new(Bytes::from_owner(Unread { body, _permit: permit })));
+    *response.status_mut() = reply.status;
+    let kind = match form {
+        Form::Json => "application/json",
+        Form::Text => "text/plain; charset=utf-8",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(EXIT, HeaderValue::from(u16::from(reply.exit)));
+    Ok(response)
+}
+
+/// A body until it was read, and what it takes of what all may leave unread.
+struct Unread {
+    body: Vec<u8>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// JSON unless text is asked for.
+fn wanted(headers: &HeaderMap) -> Form {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.trim_start().starts_with("text/plain"));
+    if headers.get_all(header::ACCEPT).iter().any(accepts) { Form::Text } else { Form::Json }
+}
