@@ -221,7 +221,7 @@ fn list(pins: &Pins, output: Output, only: Option<&str>, with_stats: bool, with_
 
 fn stats(pins: &Pins, output: Output, per_cpu: bool, watch: Option<u64>) -> Result<()> {
     loop {
-        // Opened anew each time: a restart of the agent replaces the tables.
+        // Opened anew each time: a restart of the agent may replace the tables.
         let datapath = open(pins)?;
         let stats = Stats::read(&datapath, &datapath.description()?)?;
         if watch.is_some() && output == Output::Text && std::io::stdout().is_terminal() {
