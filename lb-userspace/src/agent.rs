@@ -152,6 +152,8 @@ struct Agent {
     pending: Option<Pending>,
     /// What was asked for of late.
     events: VecDeque<Event>,
+    /// What the network is being told.
+    telling: Vec<JoinHandle<()>>,
     /// What was last said of an interface that cannot be attached to.
     complaint: Option<String>,
     /// When to say that somebody looks after the tables.
@@ -187,6 +189,7 @@ impl Agent {
             grace: None,
             pending: None,
             events: VecDeque::new(),
+            telling: Vec::new(),
             complaint: None,
             heart,
             step_ms: None,

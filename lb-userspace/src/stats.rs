@@ -165,8 +165,8 @@ impl Stats {
         Ok(Stats { packets: verdicts.iter().map(|verdict| verdict.packets).sum(), verdicts, services })
     }
 
-    /// What services and backends counted since an earlier reading. A start between the two sets counters back, and then
-    /// what is known is what has been counted since.
+    /// What services and backends counted since an earlier reading. Where one began anew between the two, what
+    /// is known is what has been counted since.
     pub fn since(mut self, earlier: &Stats) -> Stats {
         for (service, earlier) in self.services.iter_mut().zip(&earlier.services) {
             for (vip, earlier) in service.vips.iter_mut().zip(&earlier.vips) {

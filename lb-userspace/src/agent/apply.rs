@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lb_common::abi::Settings;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Agent, SETTLE, Wanted, command::Applied, host, interfaces::tell_network, ways::Ways};
+use super::{Agent, SETTLE, Wanted, command::Applied, host, ways::Ways};
 use crate::{
     config::{Announce, Config},
     datapath::{Datapath, grace_period},
@@ -156,16 +156,27 @@ impl Agent {
         self.grace = Some(spawn_blocking(grace_period));
         self.ways = ways;
 
-        let new_vips: Vec<_> = host::vip_addresses(config);
-        let new_vips: Vec<_> = new_vips.into_iter().filter(|vip| !self.running.vips.contains(vip)).collect();
         self.show_interfaces(config);
-        if self.announces() && !new_vips.is_empty() {
-            tell_network(&self.attached, &new_vips);
-        }
         // The old rings stay where they are until the next change.
         let changes = self.would_change(&tables);
+        let vips = std::mem::take(&mut self.running.vips);
         self.keep(config, tables);
+        self.tell_changes(&vips);
         Ok(changes)
+    }
+
+    /// Tells the network of VIPs that have come, and no longer of those that have gone.
+    fn tell_changes(&mut self, before: &[IpAddr]) {
+        if !self.announces() {
+            return;
+        }
+        let new: Vec<_> = self.running.vips.iter().filter(|vip| !before.contains(vip)).copied().collect();
+        if before.iter().any(|vip| !self.running.vips.contains(vip)) {
+            self.tell_anew();
+        } else if !new.is_empty() {
+            let attached = self.attached.clone();
+            self.tell(&attached, &new);
+        }
     }
 
     /// Takes note of what is live.

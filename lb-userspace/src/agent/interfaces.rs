@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{Agent, host};
@@ -70,7 +71,8 @@ impl Agent {
             info!("interface {name}: is up again");
         }
         if self.announces() && new.works() && (!held || !old.works() || new.mac != old.mac) {
-            tell_network(std::slice::from_ref(&new), &self.running.vips);
+            let vips = self.running.vips.clone();
+            self.tell(std::slice::from_ref(&new), &vips);
         }
         self.attached[number] = new;
     }
@@ -85,14 +87,35 @@ fn why(old: &Link, new: &Link) -> &'static str {
     if old.index != new.index { "was made anew" } else { "the program was taken from it from outside" }
 }
 
+impl Agent {
+    /// Tells the network where VIPs are now.
+    pub(super) fn tell(&mut self, attached: &[Link], vips: &[IpAddr]) {
+        self.telling.retain(|telling| !telling.is_finished());
+        self.telling.extend(tell_network(attached, vips));
+    }
+
+    /// Says no more.
+    pub(super) fn stop_telling(&mut self) {
+        self.telling.drain(..).for_each(|telling| telling.abort());
+    }
+
+    /// Some VIPs are no longer here; of the others it is said again.
+    pub(super) fn tell_anew(&mut self) {
+        self.stop_telling();
+        let (attached, vips) = (self.attached.clone(), self.running.vips.clone());
+        self.tell(&attached, &vips);
+    }
+}
+
 /// Tells switches and neighbours where the VIPs are now; twice, the second time a moment later.
-pub fn tell_network(attached: &[Link], vips: &[IpAddr]) {
-    for link in attached {
+fn tell_network(attached: &[Link], vips: &[IpAddr]) -> Vec<JoinHandle<()>> {
+    let tell = |link: &Link| {
         let (link, vips) = (link.clone(), vips.to_vec());
         tokio::spawn(async move {
             if let Err(error) = announce::announce(&link, &vips).await {
                 warn!("interface {}: cannot announce the VIPs: {error:#}", link.name);
             }
-        });
-    }
+        })
+    };
+    attached.iter().map(tell).collect()
 }

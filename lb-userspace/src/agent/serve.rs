@@ -9,7 +9,6 @@ use tracing::{error, info};
 use super::{
     Agent, Wanted,
     command::{Answer, Applied, Command, Event, Request},
-    interfaces::tell_network,
     one_line,
     pending::Pending,
     said,
@@ -137,7 +136,9 @@ impl Agent {
         }
         self.datapath.set_announce(on);
         if on {
-            tell_network(&self.attached, &self.running.vips);
+            self.tell_anew();
+        } else {
+            self.stop_telling();
         }
         Ok(Answer::Announced { announce: on })
     }

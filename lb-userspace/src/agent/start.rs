@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::{Agent, Options, SETTLE, Wanted, apply::Generation, host, interfaces::tell_network};
+use super::{Agent, Options, SETTLE, Wanted, apply::Generation, host};
 use crate::{
     config::{Announce, Config},
     datapath::{self, Adopted, Attachment, Events, Found, Pins, Started, grace_period, requirements::Kernel},
@@ -32,7 +32,11 @@ pub async fn start(
     let attached = host::attached_links(&config, &links)?;
     let interfaces: Vec<_> = attached.iter().map(|link| host::attachment(&config, link, false)).collect();
     let start = Start { pins, options, kernel, links, attached, interfaces };
-    let (agent, events) = match datapath::find(pins, &start.interfaces, options.mode)? {
+    let (mut agent, events) = match datapath::find(pins, &start.interfaces, options.mode)? {
+        Found::Same(adopted) if !fits(&adopted, &config) => {
+            info!("what runs is loaded anew: another arena");
+            start.anew(wanted, &config, stop).await?
+        }
         Found::Same(adopted) => match start.go_on(*adopted, &wanted, &config, stop).await {
             Ok(started) => started,
             Err(error) if error.is::<Stopped>() => return Err(error),
@@ -48,7 +52,7 @@ pub async fn start(
         Found::Nothing => start.anew(wanted, &config, stop).await?,
     };
     if agent.announces() {
-        tell_network(&agent.attached, &agent.running.vips);
+        agent.tell_anew();
     }
     info!("{}", agent.running.extent);
     Ok((agent, events))
@@ -58,6 +62,11 @@ pub async fn start(
 #[derive(Debug, thiserror::Error)]
 #[error("stopped before anything was attached or changed")]
 struct Stopped;
+
+/// Whether the arena is as large as the configuration says, if it says so.
+fn fits(adopted: &Adopted, config: &Config) -> bool {
+    config.arena.is_none_or(|arena| arena.next_multiple_of(2) == adopted.datapath.arena())
+}
 
 /// What is known when it begins.
 struct Start<'a> {

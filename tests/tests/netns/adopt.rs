@@ -149,3 +149,30 @@ fn status_tells_for_how_long_nobody_has_looked() {
     let status = waited.unwrap();
     assert!(status["warnings"].to_string().contains("nobody has looked after the tables for"), "{status}");
 }
+
+#[test]
+fn an_agent_that_is_killed_in_the_middle_of_a_change_leaves_one_or_the_other() {
+    let with = |weight: usize| {
+        config(WEB) + &format!("[service.other]\nvip = \"10.1.0.101:80\"\nbackends = [\"10.1.0.12*{weight}\"]\n")
+    };
+    let mut net = Net::forwarding("kill-apply", 2, &with(1));
+    let running = program(&net);
+    let wire = Wire::of(&net);
+    let delivered = stream(&wire, || {
+        for round in 0..3 * REPETITIONS {
+            let weight = 2 + round;
+            net.write(&with(weight));
+            net.agent().signal(Signal::SIGHUP).unwrap();
+            // At another point of the change each time.
+            std::thread::sleep(std::time::Duration::from_millis(7 * round as u64));
+            kill(&mut net);
+            let weight_of =
+                |net: &Net| net.json(&["ls"])["services"][0]["backends"][0]["weight"].as_u64().unwrap() as usize;
+            assert!([weight, weight - 1].contains(&weight_of(&net)));
+            net.run(&with(weight), &[]);
+            assert_eq!(weight_of(&net), weight);
+        }
+    });
+    delivered.assert_all_at(&[1, 2]);
+    assert_eq!(program(&net), running);
+}
