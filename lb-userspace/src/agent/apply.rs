@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeSet,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use lb_common::abi::Settings;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::debug;
 
 use super::{Agent, SETTLE, Wanted, command::Applied, host, ways::Ways};
 use crate::{
@@ -81,13 +83,16 @@ impl Agent {
         let begin = Instant::now();
         let now_ms = overrides::now_ms();
         let (config, notes) = wanted.overrides.apply(&wanted.config, now_ms);
+        let config = Arc::new(config);
         self.check(&config).await?;
+        let checked_us = micros(begin);
         // What the tables before the present ones had may be written over only now.
         if let Some(grace) = self.grace.take() {
             grace.await.context("waiting for a grace period failed")?;
             self.settle();
         }
         let tables = self.plan(&config).await?;
+        debug!("checked after {checked_us} us, planned after {} us", micros(begin));
         let mut applied = Applied { notes, remarks: self.arena_remark(&config), ..Applied::default() };
         if self.running.is(&tables) {
             self.keep(&config, tables);
@@ -125,8 +130,8 @@ impl Agent {
     }
 
     /// Plans the next tables; next hops are followed meanwhile.
-    pub(super) async fn plan(&mut self, config: &Config) -> Result<Tables> {
-        let (config, node) = (config.clone(), host::node_addresses(&self.attached));
+    pub(super) async fn plan(&mut self, config: &Arc<Config>) -> Result<Tables> {
+        let (config, node) = (Arc::clone(config), host::node_addresses(&self.attached));
         let (allocation, cache) = (self.running.allocation.clone(), std::mem::take(&mut self.running.cache));
         let mut planning = spawn_blocking(move || (plan_next(&config, node, Some(&allocation), &cache), cache));
         loop {
@@ -224,6 +229,7 @@ impl Agent {
         self.grace = None;
         self.running.allocation = self.running.allocation.settled();
         self.resolver.set_backends(self.running.backends.iter().copied().collect());
+        give_memory_back();
     }
 
     fn arena_remark(&self, config: &Config) -> Vec<String> {
@@ -243,6 +249,15 @@ impl Agent {
         let ring = |service: &crate::plan::DescribedService| self.datapath.ring(service);
         let running = diff::Running { description, settings, arena: self.datapath.arena(), ring: &ring };
         diff::diff(&running, tables)
+    }
+}
+
+/// A large change takes as much again as what runs; the next may be far away.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain call, which leaves alone what is in use.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an agent does about commands.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::task::spawn_blocking;
@@ -126,7 +126,7 @@ impl Agent {
     async fn plan_file(&mut self, file: Option<PathBuf>) -> Result<Answer> {
         let wanted = self.wanted.read_again(file)?;
         let (config, notes) = wanted.overrides.apply(&wanted.config, overrides::now_ms());
-        let tables = self.plan(&config).await?;
+        let tables = self.plan(&Arc::new(config)).await?;
         Ok(Answer::Planned { changes: self.would_change(&tables), notes })
     }
 
