@@ -107,6 +107,11 @@ impl Kernel {
         self.loaded.run(frame)
     }
 
+    /// Which half of the tables is live.
+    pub fn half(&self) -> u32 {
+        self.loaded.datapath().half()
+    }
+
     /// How many instructions the verifier processed for the program, if the kernel tells.
     pub fn verified_instructions(&self) -> Option<u32> {
         self.loaded.verified_instructions

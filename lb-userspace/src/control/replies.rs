@@ -184,7 +184,7 @@ pub fn event_text(event: &Event) -> String {
 fn utc(time_ms: u64) -> String {
     let (seconds, ms) = (time_ms / 1_000, time_ms % 1_000);
     let (mut days, second) = (seconds / 86_400, seconds % 86_400);
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     while days >= 365 + u64::from(is_leap(year)) {
         days -= 365 + u64::from(is_leap(year));

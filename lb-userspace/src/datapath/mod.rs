@@ -167,7 +167,8 @@ impl Datapath {
         read!(self.live, active)
     }
 
-    fn half(&self) -> u32 {
+    /// Which half is live.
+    pub fn half(&self) -> u32 {
         self.active().half & 1
     }
 
