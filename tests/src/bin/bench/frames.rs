@@ -39,6 +39,8 @@ pub enum Kind {
     NotVip,
     IcmpError,
     Fragment,
+    /// With a TCP header; in no row of its own.
+    FirstFragment,
 }
 
 impl Kind {
@@ -51,13 +53,14 @@ impl Kind {
             Kind::NotVip => "not_vip",
             Kind::IcmpError => "icmp_error",
             Kind::Fragment => "fragment",
+            Kind::FirstFragment => "first_fragment",
         }
     }
 
     /// What Weir does with it.
     pub fn action(self) -> Action {
         match self {
-            Kind::Tcp | Kind::Udp | Kind::IcmpError | Kind::Fragment => Action::Transmit,
+            Kind::Tcp | Kind::Udp | Kind::IcmpError | Kind::Fragment | Kind::FirstFragment => Action::Transmit,
             Kind::FloodSyn => Action::Drop,
             Kind::NotVip => Action::Pass,
         }
@@ -104,6 +107,11 @@ fn frame4(kind: Kind, client: [u8; 4], vip: [u8; 4]) -> Vec<u8> {
         Kind::Tcp | Kind::NotVip => written(|to| ip.tcp(4711, 80, 1, 1000).ack(1).write(to, &[])),
         Kind::FloodSyn => written(|to| ip.tcp(4711, 80, 1, 0).syn().write(to, &[])),
         Kind::Udp => written(|to| ip.udp(4711, 53).write(to, &[0; 12])),
+        Kind::FirstFragment => {
+            let mut frame = frame4(Kind::Tcp, client, vip);
+            frame[14 + 6] = 0x20; // more fragments; nobody asks for the checksum
+            frame
+        }
         Kind::IcmpError => {
             let quoted = written(|to| PacketBuilder::ipv4(vip, client, 60).tcp(80, 4711, 1, 1000).write(to, &[]));
             let error = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
@@ -126,6 +134,7 @@ fn frame6(kind: Kind, client: [u8; 16], vip: [u8; 16]) -> Vec<u8> {
         Kind::Tcp | Kind::NotVip => written(|to| ip.tcp(4711, 80, 1, 1000).ack(1).write(to, &[])),
         Kind::FloodSyn => written(|to| ip.tcp(4711, 80, 1, 0).syn().write(to, &[])),
         Kind::Udp => written(|to| ip.udp(4711, 53).write(to, &[0; 12])),
+        Kind::FirstFragment => unreachable!("fragments beside whole packets are IPv4's"),
         Kind::IcmpError => {
             let quoted = written(|to| PacketBuilder::ipv6(vip, client, 60).tcp(80, 4711, 1, 1000).write(to, &[]));
             let router = address6(CLIENTS, ROUTER);

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
+mod beside;
 mod docs;
 mod end_to_end;
 mod frames;
@@ -89,6 +90,7 @@ fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
     let Measured { rows, left_out } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
     let end_to_end = end_to_end::measure_all(only.of(end_to_end::plans()), arguments)?;
     let warnings = left_out.into_iter().map(|row| format!("left out: {row}")).collect();
+    let beside = only.wants(beside::LABEL).then(|| beside::measure(arguments)).transpose()?;
     let size = size::measure(|label| only.wants(label))?;
-    Ok(Report { machine, warnings, rows, end_to_end, size })
+    Ok(Report { machine, warnings, rows, end_to_end, beside, size })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{end_to_end::EndToEnd, plan::Plan, rows::Row, size::Size};
+use crate::{beside::Beside, end_to_end::EndToEnd, plan::Plan, rows::Row, size::Size};
 
 /// All that a bench found out.
 pub struct Report {
@@ -12,6 +12,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     pub rows: Vec<Row>,
     pub end_to_end: Vec<EndToEnd>,
+    /// Whole packets beside fragments, if that was wanted.
+    pub beside: Option<Beside>,
     pub size: Vec<Size>,
 }
 
@@ -35,6 +37,13 @@ impl Report {
             format!("{head} {:>11} {:>11} {:>6}", "packets/s", "reflector", "ratio"),
             self.end_to_end.iter().map(end_to_end).collect(),
         );
+        let beside = self.beside.iter().map(|Beside { alone, beside, fragments }| {
+            format!(
+                "whole packets of one service: {alone:.2} ns alone, {beside:.2} ns beside {fragments} first fragments, ratio {:.3}",
+                beside / alone
+            )
+        });
+        table("beside fragments".into(), beside.collect());
         let head =
             format!("{:<14} {:>20} {:>18} {:>13}", "size", "verified (instrs)", "translated (bytes)", "jited (bytes)");
         table(head, self.size.iter().map(size).collect());
@@ -49,6 +58,9 @@ impl Report {
             "warnings": self.warnings,
             "rows": self.rows.iter().map(row_json).collect::<Vec<_>>(),
             "end_to_end": self.end_to_end.iter().map(end_to_end_json).collect::<Vec<_>>(),
+            "beside_fragments": self.beside.as_ref().map(|Beside { alone, beside, fragments }| {
+                json!({ "alone_ns": alone, "beside_ns": beside, "ratio": beside / alone, "fragments": fragments })
+            }),
             "size": self.size.iter().map(size_json).collect::<Vec<_>>(),
         })
     }
