@@ -574,5 +574,5 @@ fn the_examples_of_the_manual_hold() {
 fn output(command: &mut Command) -> Value {
     let Output { status, stdout, stderr } = command.output().unwrap();
     assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
-    serde_json::from_slice(&stdout).expect(&String::from_utf8_lossy(&stdout))
+    serde_json::from_slice(&stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&stdout)))
 }

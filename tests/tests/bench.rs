@@ -66,7 +66,10 @@ fn bench(only: &str) -> Option<Value> {
     assert_eq!(json["version"], 1);
     assert!(json["machine"].is_string());
     let keys: BTreeSet<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, BTreeSet::from(["version", "machine", "warnings", "rows", "end_to_end", "beside_fragments", "size"]));
+    assert_eq!(
+        keys,
+        BTreeSet::from(["version", "machine", "warnings", "rows", "end_to_end", "beside_fragments", "size"])
+    );
     Some(json)
 }
 
