@@ -4,6 +4,7 @@
 
 mod agent;
 mod forward;
+mod icmp;
 mod lab;
 mod many;
 mod net;
