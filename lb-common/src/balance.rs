@@ -218,7 +218,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l4: l3 + header_length,
             end: l3 + length,
             dont_fragment: fragment & IPV4_DF.raw() != 0,
-            inner: Inner { version: 4, length, class: ip.tos, flow_label: 0 },
+            inner: Inner::of4(ip),
         };
         outcome.bytes = length as u32;
         let shape = if header_length < size_of::<Ipv4>() || length < header_length || !packet.holds(network.end) {
@@ -242,7 +242,6 @@ impl<'a, T: Tables> Path<'a, T> {
         }
         let payload = ip.payload_length.get() as usize;
         let length = size_of::<Ipv6>() + payload;
-        let class_flow = u32::from_be(ip.version_class_flow);
         let mut network = Network {
             source: ip.source,
             destination: ip.destination,
@@ -252,12 +251,7 @@ impl<'a, T: Tables> Path<'a, T> {
             l4: l3 + size_of::<Ipv6>(),
             end: l3 + length,
             dont_fragment: true,
-            inner: Inner {
-                version: 6,
-                length,
-                class: (class_flow >> 20) as u8,
-                flow_label: (class_flow & 0x000f_ffff).to_be(),
-            },
+            inner: Inner::of6(ip),
         };
         outcome.bytes = length as u32;
         let fits = payload != 0 && packet.holds(network.end);
@@ -572,16 +566,29 @@ impl<'a, T: Tables> Path<'a, T> {
             let fits = (backend.mtu as usize).saturating_sub(outer);
             return Err(if answers { too_big::answer(packet, self, network, fits) } else { Verdict::TooBig });
         }
-        let settings = &self.half.settings;
         if backend.encapsulation == Encapsulation::Ip4 as u8 {
-            let source = settings.tunnel_source4 | hash & settings.tunnel_vary4;
-            rewrite::encapsulate4(packet, network.l3, network.inner, source, backend.address.0[3])?;
+            rewrite::encapsulate(packet, network.l3, self.outer4(backend, network.inner, hash))?;
         } else if backend.encapsulation == Encapsulation::Ip6 as u8 {
-            let mut source = settings.tunnel_source6.0;
-            source[3] |= hash & settings.tunnel_vary6;
-            rewrite::encapsulate6(packet, network.l3, network.inner, hash, source, backend.address.0)?;
+            rewrite::encapsulate(packet, network.l3, self.outer6(backend, network.inner, hash))?;
         }
         Ok(outer)
+    }
+
+    /// What goes in front of a packet of the flow in an IPv4 tunnel.
+    #[inline(always)]
+    pub(crate) fn outer4(&self, backend: &Backend, inner: Inner, hash: u32) -> Ipv4 {
+        let settings = &self.half.settings;
+        let source = settings.tunnel_source4 | hash & settings.tunnel_vary4;
+        rewrite::outer4(inner, source, backend.address.0[3])
+    }
+
+    /// The same in an IPv6 tunnel.
+    #[inline(always)]
+    pub(crate) fn outer6(&self, backend: &Backend, inner: Inner, hash: u32) -> Ipv6 {
+        let settings = &self.half.settings;
+        let mut source = settings.tunnel_source6.0;
+        source[3] |= hash & settings.tunnel_vary6;
+        rewrite::outer6(inner, hash, source, backend.address.0)
     }
 }
 

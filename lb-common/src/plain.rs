@@ -1,5 +1,6 @@
-//! The way of the packet that nearly all are: untagged, whole, TCP without SYN or a bare one, or UDP, no IP options or
-//! extension headers, to one port of a VIP whose backend can be reached; and of the one that is no VIP's.
+//! The way of the packet that nearly all are: untagged, whole, TCP with ACK and without SYN, or UDP, no IP options or
+//! extension headers, to one port of a VIP whose backend can be reached; of the flood's SYN where it is dropped; and of the
+//! packet that is no VIP's.
 //!
 //! It decides exactly as [`crate::balance`] does, which tests hold it to, and leaves everything else to it untouched. What is
 //! looked at here, every forwarded packet pays for.
@@ -12,7 +13,7 @@ use crate::{
     family::Family,
     filter::{self, Syn},
     packet::{Packet, Tables},
-    rewrite::{self, Inner},
+    rewrite::Inner,
     verdict::Verdict,
     wire::{
         Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_NOT_WHOLE, Ipv4, Ipv6, NEXT_ICMPV6, PROTOCOL_TCP,
@@ -79,7 +80,7 @@ header! {
 }
 
 header! {
-    /// What stands before an IPv4 packet in an IPv4 tunnel.
+    /// What stands before a packet in an IPv4 tunnel.
     Outer4, 34 {
         /// Both MACs.
         macs: Macs,
@@ -155,7 +156,7 @@ impl Beginning for Plain4 {
 
     #[inline(always)]
     fn inner(&self) -> Inner {
-        Inner { version: 4, length: self.length(), class: self.ip.tos, flow_label: 0 }
+        Inner::of4(&self.ip)
     }
 
     #[inline(always)]
@@ -199,13 +200,7 @@ impl Beginning for Plain6 {
 
     #[inline(always)]
     fn inner(&self) -> Inner {
-        let class_flow = u32::from_be(self.ip.version_class_flow);
-        Inner {
-            version: 6,
-            length: self.length(),
-            class: (class_flow >> 20) as u8,
-            flow_label: (class_flow & 0x000f_ffff).to_be(),
-        }
+        Inner::of6(&self.ip)
     }
 
     #[inline(always)]
@@ -359,9 +354,7 @@ impl<'a, T: Tables> Path<'a, T> {
             if inner.length + size_of::<Ipv4>() > mtu || !packet.grow_head(size_of::<Ipv4>()) {
                 return None;
             }
-            let settings = &self.half.settings;
-            let source = settings.tunnel_source4 | outcome.hash & settings.tunnel_vary4;
-            let ip = rewrite::outer4(inner, source, backend.address.0[3]);
+            let ip = self.outer4(backend, inner, outcome.hash);
             match packet.at_mut::<Outer4>(0) {
                 Some(outer) => *outer = Outer4 { macs, ethertype: ETHERTYPE_IPV4, ip },
                 None => outcome.verdict = Verdict::NoHeadroom,
@@ -370,10 +363,7 @@ impl<'a, T: Tables> Path<'a, T> {
             if inner.length + size_of::<Ipv6>() > mtu || !packet.grow_head(size_of::<Ipv6>()) {
                 return None;
             }
-            let settings = &self.half.settings;
-            let mut source = settings.tunnel_source6.0;
-            source[3] |= outcome.hash & settings.tunnel_vary6;
-            let ip = rewrite::outer6(inner, outcome.hash, source, backend.address.0);
+            let ip = self.outer6(backend, inner, outcome.hash);
             match packet.at_mut::<Outer6>(0) {
                 Some(outer) => *outer = Outer6 { macs, ethertype: ETHERTYPE_IPV6, ip },
                 None => outcome.verdict = Verdict::NoHeadroom,

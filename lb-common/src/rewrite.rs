@@ -5,7 +5,7 @@ use crate::{
     packet::Packet,
     verdict::Verdict,
     wire::{
-        Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_DF, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, VlanTag,
+        Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Header, IPV4_DF, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, VlanTag,
     },
 };
 
@@ -22,6 +22,26 @@ pub struct Inner {
     pub flow_label: u32,
 }
 
+impl Inner {
+    /// Of an IPv4 packet.
+    #[inline(always)]
+    pub fn of4(ip: &Ipv4) -> Self {
+        Inner { version: 4, length: ip.total_length.get() as usize, class: ip.tos, flow_label: 0 }
+    }
+
+    /// Of an IPv6 packet.
+    #[inline(always)]
+    pub fn of6(ip: &Ipv6) -> Self {
+        let class_flow = u32::from_be(ip.version_class_flow);
+        Inner {
+            version: 6,
+            length: ip.payload_length.get() as usize + size_of::<Ipv6>(),
+            class: (class_flow >> 20) as u8,
+            flow_label: (class_flow & 0x000f_ffff).to_be(),
+        }
+    }
+}
+
 /// TTL and hop limit of what begins here: outer headers and answers.
 pub const FRESH_TTL: u8 = 64;
 
@@ -34,21 +54,29 @@ pub fn set_macs<P: Packet>(packet: &mut P, destination: u64, source: u64) -> Res
     Ok(())
 }
 
-/// Puts an IPv4 header in front of the packet (RFC 2003, 4213); DF, id 0, right checksum.
+/// Puts an outer header in front of the packet.
 #[inline(always)]
-pub fn encapsulate4<P: Packet>(
-    packet: &mut P,
-    l3: usize,
-    inner: Inner,
-    source: u32,
-    destination: u32,
-) -> Result<(), Verdict> {
-    make_room::<P, Ipv4>(packet, l3, ETHERTYPE_IPV4)?;
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = outer4(inner, source, destination);
+pub fn encapsulate<P: Packet, H: Outer>(packet: &mut P, l3: usize, outer: H) -> Result<(), Verdict> {
+    make_room::<P, H>(packet, l3, H::ETHERTYPE)?;
+    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = outer;
     Ok(())
 }
 
-/// That header.
+/// A header that goes in front of a packet.
+pub trait Outer: Header {
+    /// What says that it follows.
+    const ETHERTYPE: Be16;
+}
+
+impl Outer for Ipv4 {
+    const ETHERTYPE: Be16 = ETHERTYPE_IPV4;
+}
+
+impl Outer for Ipv6 {
+    const ETHERTYPE: Be16 = ETHERTYPE_IPV6;
+}
+
+/// The IPv4 header in front of a packet (RFC 2003, 4213).
 #[inline(always)]
 pub fn outer4(inner: Inner, source: u32, destination: u32) -> Ipv4 {
     let protocol = if inner.version == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
@@ -81,23 +109,7 @@ pub fn ipv4_header(length: usize, class: u8, protocol: u8, source: u32, destinat
     }
 }
 
-/// Puts an IPv6 header in front of the packet (RFC 2473). The flow label is the inner one's, or of the flow's
-/// hash (RFC 6438).
-#[inline(always)]
-pub fn encapsulate6<P: Packet>(
-    packet: &mut P,
-    l3: usize,
-    inner: Inner,
-    hash: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
-) -> Result<(), Verdict> {
-    make_room::<P, Ipv6>(packet, l3, ETHERTYPE_IPV6)?;
-    *packet.at_mut(l3).ok_or(Verdict::NoHeadroom)? = outer6(inner, hash, source, destination);
-    Ok(())
-}
-
-/// That header.
+/// The IPv6 header in front of a packet (RFC 2473). The flow label is the inner one's, or of the flow's hash (RFC 6438).
 #[inline(always)]
 pub fn outer6(inner: Inner, hash: u32, source: [u32; 4], destination: [u32; 4]) -> Ipv6 {
     let flow_label = if inner.flow_label != 0 { inner.flow_label } else { (hash & 0x000f_ffff).to_be() };

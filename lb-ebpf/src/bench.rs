@@ -221,7 +221,7 @@ fn bare_ipip(context: XdpContext) -> u32 {
     let mut frame = Frame::<true>(&context);
     let inner = Inner { version: 4, length: 40, class: 0, flow_label: 0 };
     let (source, destination) = (u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([10, 0, 0, 2]));
-    if rewrite::encapsulate4(&mut frame, size_of::<Ethernet>(), inner, source, destination).is_err() {
+    if rewrite::encapsulate(&mut frame, size_of::<Ethernet>(), rewrite::outer4(inner, source, destination)).is_err() {
         return XDP_DROP;
     }
     if rewrite::set_macs(&mut frame, 0x0b00_0000_0002, 0x0a00_0000_0002).is_err() {

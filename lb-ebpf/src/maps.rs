@@ -20,11 +20,11 @@ const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 #[btf_map]
 static LIVE: Array<Live, 1, MMAPABLE> = Array::new();
 
-/// Sized by the loader: both generations of all rings.
+/// The arena of all rings, sized by the loader.
 #[btf_map]
 static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
 
-/// Sized by the loader: one element a CPU. One lookup finds all that a packet is counted by, where three per-CPU arrays
+/// Sized by the loader: one element a CPU, and one more that holds what tables before these had counted. One lookup finds all that a packet is counted by, where three per-CPU arrays
 /// took three.
 #[btf_map]
 static COUNTS: Array<Counts, 1, MMAPABLE> = Array::new();
