@@ -76,73 +76,62 @@ pub struct BackendStats {
     pub per_cpu: Vec<u64>,
 }
 
-/// [`VipCounts`], summed over CPUs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct VipTotal {
-    /// Packets forwarded.
-    pub packets: u64,
-    /// Their IP bytes.
-    pub bytes: u64,
-    /// Packets dropped, for any reason.
-    pub dropped: u64,
-    /// Packets passed to the stack because the backend is this host.
-    pub passed: u64,
-    /// SYNs with window 0 and no options.
-    pub syn_zero_bare: u64,
-    /// SYNs with window 0 and only padding.
-    pub syn_zero_padding: u64,
-    /// SYNs with window 0 and options.
-    pub syn_zero_options: u64,
-    /// SYNs with a window and no options.
-    pub syn_open_bare: u64,
-    /// SYNs with a window and only padding.
-    pub syn_open_padding: u64,
-    /// SYNs with a window and options.
-    pub syn_open_options: u64,
-    /// ICMP errors among the packets.
-    pub icmp_errors: u64,
-    /// Of those, too bigs with an MTU that no link may have.
-    pub small_mtu: u64,
-    /// SYNs whose MSS was lowered.
-    pub mss_lowered: u64,
-}
-
-impl AddAssign<&VipCounts> for VipTotal {
-    fn add_assign(&mut self, counts: &VipCounts) {
-        self.packets += counts.packets;
-        self.bytes += counts.bytes;
-        self.dropped += counts.events.dropped;
-        self.passed += counts.events.passed;
-        self.syn_zero_bare += counts.events.syn_zero_bare;
-        self.syn_zero_padding += counts.events.syn_zero_padding;
-        self.syn_zero_options += counts.events.syn_zero_options;
-        self.syn_open_bare += counts.events.syn_open_bare;
-        self.syn_open_padding += counts.events.syn_open_padding;
-        self.syn_open_options += counts.events.syn_open_options;
-        self.icmp_errors += counts.events.icmp_errors;
-        self.small_mtu += counts.events.small_mtu;
-        self.mss_lowered += counts.events.mss_lowered;
-    }
-}
-
-impl VipTotal {
-    fn since(self, earlier: &VipTotal) -> VipTotal {
-        VipTotal {
-            packets: difference(self.packets, earlier.packets),
-            bytes: difference(self.bytes, earlier.bytes),
-            dropped: difference(self.dropped, earlier.dropped),
-            passed: difference(self.passed, earlier.passed),
-            syn_zero_bare: difference(self.syn_zero_bare, earlier.syn_zero_bare),
-            syn_zero_padding: difference(self.syn_zero_padding, earlier.syn_zero_padding),
-            syn_zero_options: difference(self.syn_zero_options, earlier.syn_zero_options),
-            syn_open_bare: difference(self.syn_open_bare, earlier.syn_open_bare),
-            syn_open_padding: difference(self.syn_open_padding, earlier.syn_open_padding),
-            syn_open_options: difference(self.syn_open_options, earlier.syn_open_options),
-            icmp_errors: difference(self.icmp_errors, earlier.icmp_errors),
-            small_mtu: difference(self.small_mtu, earlier.small_mtu),
-            mss_lowered: difference(self.mss_lowered, earlier.mss_lowered),
+/// Declares [`VipTotal`], and with it what is called by which name wherever counters are shown.
+macro_rules! vip_counters {
+    ($($name:ident $why:literal = $of_cpu:expr,)+) => {
+        /// [`VipCounts`], summed over CPUs.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+        pub struct VipTotal {
+            $(#[doc = $why] pub $name: u64,)+
         }
-    }
+
+        impl VipTotal {
+            /// Every counter, in their order.
+            pub const COUNTERS: &[VipCounter] = &[
+                $(VipCounter { name: stringify!($name), why: $why, read: |total| total.$name },)+
+            ];
+
+            fn since(self, earlier: &VipTotal) -> VipTotal {
+                VipTotal { $($name: difference(self.$name, earlier.$name),)+ }
+            }
+        }
+
+        impl AddAssign<&VipCounts> for VipTotal {
+            fn add_assign(&mut self, counts: &VipCounts) {
+                $(
+                    let of_cpu: fn(&VipCounts) -> u64 = $of_cpu;
+                    self.$name += of_cpu(counts);
+                )+
+            }
+        }
+    };
+}
+
+vip_counters! {
+    packets           "Packets forwarded."                            = |counts| counts.packets,
+    bytes             "IP bytes forwarded, without what a tunnel adds." = |counts| counts.bytes,
+    dropped           "Packets dropped, for any reason."              = |counts| counts.events.dropped,
+    passed            "Packets passed to the stack because the backend is this host." = |counts| counts.events.passed,
+    syn_zero_bare     "SYNs with window 0 and no options."            = |counts| counts.events.syn_zero_bare,
+    syn_zero_padding  "SYNs with window 0 and only padding."          = |counts| counts.events.syn_zero_padding,
+    syn_zero_options  "SYNs with window 0 and options."               = |counts| counts.events.syn_zero_options,
+    syn_open_bare     "SYNs with a window and no options."            = |counts| counts.events.syn_open_bare,
+    syn_open_padding  "SYNs with a window and only padding."          = |counts| counts.events.syn_open_padding,
+    syn_open_options  "SYNs with a window and options."               = |counts| counts.events.syn_open_options,
+    icmp_errors       "ICMP errors among the packets."                = |counts| counts.events.icmp_errors,
+    small_mtu         "Too bigs with an MTU that no link may have, among the ICMP errors." = |counts| counts.events.small_mtu,
+    mss_lowered       "SYNs whose MSS was lowered."                   = |counts| counts.events.mss_lowered,
+}
+
+/// One of the counters of a VIP entry.
+#[derive(Clone, Copy, Debug)]
+pub struct VipCounter {
+    /// Its name in JSON and, with more around it, in metrics.
+    pub name: &'static str,
+    /// What it counts: a sentence.
+    pub why: &'static str,
+    /// Reads it.
+    pub read: fn(&VipTotal) -> u64,
 }
 
 impl Stats {
