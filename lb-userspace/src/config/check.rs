@@ -12,6 +12,7 @@ use super::error::{ConfigError, Diagnostic, Source, Span, closest, quoted};
 use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
+use super::tell;
 use super::{
     Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS,
     SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
@@ -30,12 +31,15 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let bad_flags = faults.word("bad_flags", root.bad_flags.as_ref(), BadFlags::Drop);
     let icmp_rate = icmp_rate(&mut faults, root.icmp_rate.as_ref());
     let tunnel_source = tunnel_source(&mut faults, root.tunnel_source.as_ref());
+    let metrics = tell::metrics(&mut faults, root.metrics.as_ref());
+    let receivers = tell::notify(&mut faults, root.notify.as_ref().map(Spanned::get_ref));
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let drafts = services(&mut faults, root.service, &default_slots);
     let vips = distinct_vips(&mut faults, &drafts);
     let ring_slots = limits(&mut faults, &vips, &drafts);
     let arena = arena(&mut faults, root.arena.as_ref(), ring_slots);
 
+    let metrics_warnings = tell::metrics_warnings(&faults, root.metrics.as_ref());
     let mut errors = faults.errors;
     if !errors.is_empty() {
         errors.sort_by_key(Diagnostic::offset);
@@ -43,6 +47,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     }
     let mut warnings: Vec<Diagnostic> = key_warning(source, &hash_key, root.hash_key.as_ref()).into_iter().collect();
     warnings.extend(drafts.iter().filter_map(|draft| backend_warning(source, draft)));
+    warnings.extend(metrics_warnings);
     warnings.sort_by_key(Diagnostic::offset);
     let mut config = Config {
         interfaces: sorted(&interfaces),
@@ -53,6 +58,8 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         icmp_rate,
         tunnel_source,
         arena,
+        metrics,
+        receivers,
         files: Vec::new(),
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         warnings,
@@ -64,13 +71,19 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
 }
 
 /// Where faults gather.
-struct Faults<'a> {
+pub struct Faults<'a> {
     source: &'a Arc<Source>,
     errors: Vec<Diagnostic>,
 }
 
 impl Faults<'_> {
-    fn add(&mut self, span: Span, message: String, help: impl Into<String>) {
+    /// What places are places in.
+    pub fn source(&self) -> &Arc<Source> {
+        self.source
+    }
+
+    /// One fault.
+    pub fn add(&mut self, span: Span, message: String, help: impl Into<String>) {
         self.errors.push(Diagnostic::error(self.source, span, message).help(help));
     }
 
@@ -80,7 +93,7 @@ impl Faults<'_> {
     }
 
     /// Every valid string of a list; the others become faults. `what` is the name of the thing.
-    fn list<T>(
+    pub fn list<T>(
         &mut self,
         what: &str,
         list: Option<&Strings>,
@@ -161,14 +174,16 @@ fn macs(faults: &mut Faults, list: Option<&Strings>) -> Vec<Spanned<[u8; 6]>> {
     macs
 }
 
-fn at_most(faults: &mut Faults, what: &str, most: usize, list: &Strings) {
+/// A fault if a list is longer than it may be.
+pub fn at_most(faults: &mut Faults, what: &str, most: usize, list: &Strings) {
     if let Some(item) = list.items.get(most) {
         let message = format!("{} {what}, at most {most} are possible", list.items.len());
         faults.add(item.span(), message, "remove those that are not needed");
     }
 }
 
-fn once_each<T: Ord>(faults: &mut Faults, items: &[Spanned<T>], name: impl Fn(&T) -> String) {
+/// A fault for each item that was there before.
+pub fn once_each<T: Ord>(faults: &mut Faults, items: &[Spanned<T>], name: impl Fn(&T) -> String) {
     let mut seen = BTreeMap::new();
     for item in items {
         let first = seen.entry(item.get_ref()).or_insert_with(|| item.span());

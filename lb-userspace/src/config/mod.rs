@@ -9,6 +9,7 @@ mod error;
 mod host;
 mod raw;
 mod syntax;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use error::{ConfigError, Diagnostic, Level};
 
 pub use host::check_host;
 pub use syntax::SyntaxError;
+pub use tell::{DEFAULT_METRICS, Metrics, Receiver, Url};
 
 use error::Source;
 use host::Spans;
@@ -195,6 +197,10 @@ pub struct Config {
     pub tunnel_source: TunnelSource,
     /// Slots that the arena of all rings has, where the file says it: even, at least twice those of all rings.
     pub arena: Option<u32>,
+    /// Where metrics are served. No part of the fingerprint.
+    pub metrics: Metrics,
+    /// Who is notified of changes. No part of the fingerprint.
+    pub receivers: Vec<Receiver>,
     /// By name; at least one.
     pub services: BTreeMap<String, Service>,
     /// What it was read from, in order.
@@ -229,7 +235,7 @@ impl Config {
         hash.0
     }
 
-    /// Everything that counts, in one form: equality and fingerprint both come from here. A change to this form
+    /// Everything that counts for packets, in one form: equality and fingerprint both come from here. A change to this form
     /// changes every fingerprint.
     fn write_meaning(&self, to: &mut impl fmt::Write) -> fmt::Result {
         let Config {
@@ -267,7 +273,7 @@ impl PartialEq for Config {
             let mut text = String::new();
             config.write_meaning(&mut text).map(|()| text)
         };
-        meaning(self) == meaning(other)
+        meaning(self) == meaning(other) && (&self.metrics, &self.receivers) == (&other.metrics, &other.receivers)
     }
 }
 

@@ -27,6 +27,8 @@ pub const TOP_KEYS: &[(&str, &str)] = &[
     ("bad_flags", r#"bad_flags = "drop""#),
     ("icmp_rate", "icmp_rate = 1000"),
     ("tunnel_source", r#"tunnel_source = ["10.255.0.0/16", "2001:db8:ffff::/96"]"#),
+    ("metrics", r#"metrics = "127.0.0.1:9580""#),
+    ("notify", r#"[notify] with alertmanager = "http://192.0.2.30:9093""#),
     ("service", r#"[service.web] with vip = "192.0.2.10:80" and backends = "10.0.0.11""#),
 ];
 
@@ -39,6 +41,13 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
     ("syn", r#"syn = "count""#),
     ("slots", "slots = 65536"),
     ("mss", "mss = 1360"),
+];
+
+/// Keys of `[notify]`, with an example of each.
+pub const NOTIFY_KEYS: &[(&str, &str)] = &[
+    ("alertmanager", r#"alertmanager = "http://192.0.2.30:9093""#),
+    ("webhook", r#"webhook = "https://hooks.example.net/weir""#),
+    ("command", r#"command = ["/usr/local/bin/tell", "--weir"]"#),
 ];
 
 /// What serde is told to expect where a [`Service`] stands.
@@ -57,14 +66,15 @@ pub struct Root {
     pub bad_flags: Option<Spanned<String>>,
     pub icmp_rate: Option<Spanned<Number>>,
     pub tunnel_source: Option<Strings>,
+    pub metrics: Option<Strings>,
+    pub notify: Option<Spanned<Notify>>,
     pub service: Option<Services>,
 }
 
 impl Root {
     /// The same, with every place so much further on: behind the files before it.
     pub fn moved(self, by: usize) -> Root {
-        let Root { interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service } =
-            self;
+        let Root { interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, .. } = self;
         Root {
             interface: interface.map(|list| list.moved(by)),
             slots: moved(slots, by),
@@ -75,7 +85,9 @@ impl Root {
             bad_flags: moved(bad_flags, by),
             icmp_rate: moved(icmp_rate, by),
             tunnel_source: tunnel_source.map(|list| list.moved(by)),
-            service: service.map(|services| services.moved(by)),
+            metrics: self.metrics.map(|list| list.moved(by)),
+            notify: moved(self.notify, by).map(|notify| Spanned::new(notify.span(), notify.into_inner().moved(by))),
+            service: self.service.map(|services| services.moved(by)),
         }
     }
 
@@ -105,6 +117,8 @@ impl Root {
             bad_flags: one("bad_flags", self.bad_flags, other.bad_flags, Spanned::span, twice),
             icmp_rate: one("icmp_rate", self.icmp_rate, other.icmp_rate, Spanned::span, twice),
             tunnel_source: one("tunnel_source", self.tunnel_source, other.tunnel_source, list, twice),
+            metrics: one("metrics", self.metrics, other.metrics, list, twice),
+            notify: one("notify", self.notify, other.notify, Spanned::span, twice),
             service: match (self.service, other.service) {
                 (Some(here), Some(there)) => Some(here.join(there, twice)),
                 (here, there) => here.or(there),
@@ -120,6 +134,24 @@ fn moved<T>(value: Option<Spanned<T>>, by: usize) -> Option<Spanned<T>> {
 fn move_one<T>(value: Spanned<T>, by: usize) -> Spanned<T> {
     let span = value.span();
     Spanned::new(span.start + by..span.end + by, value.into_inner())
+}
+
+/// `[notify]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table of notify")]
+pub struct Notify {
+    pub alertmanager: Option<Strings>,
+    pub webhook: Option<Strings>,
+    pub command: Option<Strings>,
+}
+
+impl Notify {
+    fn moved(self, by: usize) -> Notify {
+        let Notify { alertmanager, webhook, command } = self;
+        let [alertmanager, webhook, command] =
+            [alertmanager, webhook, command].map(|list| list.map(|list| list.moved(by)));
+        Notify { alertmanager, webhook, command }
+    }
 }
 
 /// One `[service.NAME]`.
@@ -323,19 +355,30 @@ fn path(error: &toml::de::Error) -> Option<String> {
 /// An example of the key that `path` ends with.
 fn way_out(path: &str, expected: &str) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
-    let keys = if path.contains('.') { SERVICE_KEYS } else { TOP_KEYS };
+    let keys = keys_of(path.rsplit_once('.').map(|(table, _)| table));
     match keys.iter().find(|(name, _)| *name == key) {
         Some((name, _)) if expected == TABLE_OF_A_SERVICE => format!("{name} belongs under [service.NAME]"),
         Some((_, example)) => format!("for example {example}"),
+        None if path.starts_with("notify") => "[notify] is a table with alertmanager, webhook or command".to_owned(),
         None => "a service is a table, headed [service.NAME]".to_owned(),
+    }
+}
+
+/// The keys of a table; at the top, of none.
+fn keys_of(table: Option<&str>) -> &'static [(&'static str, &'static str)] {
+    match table {
+        None => TOP_KEYS,
+        Some("notify") => NOTIFY_KEYS,
+        Some(_) => SERVICE_KEYS,
     }
 }
 
 fn unknown_key(source: &Arc<Source>, span: Span, table: Option<&str>) -> Diagnostic {
     let key = source.slice(&span).trim_matches(['"', '\'']);
-    let (here, elsewhere, other_place) = match table {
-        None => (TOP_KEYS, SERVICE_KEYS, "under [service.NAME]"),
-        Some(_) => (SERVICE_KEYS, TOP_KEYS, "at the top, before the first table"),
+    let here = keys_of(table);
+    let (elsewhere, other_place) = match table {
+        None => (SERVICE_KEYS, "under [service.NAME]"),
+        Some(_) => (TOP_KEYS, "at the top, before the first table"),
     };
     let names = || here.iter().map(|(name, _)| *name);
     let list = names().collect::<Vec<_>>().join(", ");

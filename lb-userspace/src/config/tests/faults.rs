@@ -202,7 +202,7 @@ error: unknown key "intreface"
 1 | intreface = "eth0"
   | ^^^^^^^^^
   |
-  = help: did you mean interface? Keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
+  = help: did you mean interface? Keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
 "#,
     ),
     (
@@ -218,7 +218,7 @@ error: unknown key "colour"
 1 | colour = "blue"
   | ^^^^^^
   |
-  = help: keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
+  = help: keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
 "#,
     ),
     (
@@ -269,7 +269,7 @@ error: unknown key "vip"
 1 | vip = "192.0.2.10:80"
   | ^^^
   |
-  = help: vip belongs under [service.NAME]; keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, service
+  = help: vip belongs under [service.NAME]; keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
 "#,
     ),
     (

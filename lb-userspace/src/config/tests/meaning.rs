@@ -103,7 +103,7 @@ fn the_example_is_valid_with_its_comments_taken_out() {
         (config.macs.len(), config.tunnel_source.v4.is_some(), config.tunnel_source.v6.is_some()),
         (1, true, true)
     );
-    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 7);
+    assert_eq!(EXAMPLE.lines().filter(|line| is_key(line)).count(), 8);
 }
 
 /// The tables of keys, from which errors quote, are the keys that serde takes.
@@ -115,6 +115,8 @@ fn tables_of_keys_are_complete() {
     };
     let root = toml::from_str::<raw::Root>("x = 1").err().expect("x is unknown");
     assert_eq!(listed(root), raw::TOP_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    let notify = toml::from_str::<raw::Notify>("x = 1").err().expect("x is unknown");
+    assert_eq!(listed(notify), raw::NOTIFY_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
     let service = toml::from_str::<raw::Service>("x = 1").err().expect("x is unknown");
     assert_eq!(listed(service), raw::SERVICE_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
 }
