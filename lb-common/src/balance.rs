@@ -577,18 +577,13 @@ impl<'a, T: Tables> Path<'a, T> {
     /// What goes in front of a packet of the flow in an IPv4 tunnel.
     #[inline(always)]
     pub(crate) fn outer4(&self, backend: &Backend, inner: Inner, hash: u32) -> Ipv4 {
-        let settings = &self.half.settings;
-        let source = settings.tunnel_source4 | hash & settings.tunnel_vary4;
-        rewrite::outer4(inner, source, backend.address.0[3])
+        rewrite::tunnel4(&self.half.settings, backend, inner, hash)
     }
 
     /// The same in an IPv6 tunnel.
     #[inline(always)]
     pub(crate) fn outer6(&self, backend: &Backend, inner: Inner, hash: u32) -> Ipv6 {
-        let settings = &self.half.settings;
-        let mut source = settings.tunnel_source6.0;
-        source[3] |= hash & settings.tunnel_vary6;
-        rewrite::outer6(inner, hash, source, backend.address.0)
+        rewrite::tunnel6(&self.half.settings, backend, inner, hash)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod plain;
 pub mod rate;
 pub mod rewrite;
 pub mod ring;
+pub mod steer;
 pub mod too_big;
 pub mod verdict;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! Sending a packet on: new MACs, or an outer header in front.
 
 use crate::{
+    abi::{Backend, Settings},
     checksum::Sum,
     packet::Packet,
     verdict::Verdict,
@@ -74,6 +75,20 @@ impl Outer for Ipv4 {
 
 impl Outer for Ipv6 {
     const ETHERTYPE: Be16 = ETHERTYPE_IPV6;
+}
+
+/// What goes in front of a packet to a backend in an IPv4 tunnel, whose source is varied by a hash.
+#[inline(always)]
+pub fn tunnel4(settings: &Settings, backend: &Backend, inner: Inner, hash: u32) -> Ipv4 {
+    outer4(inner, settings.tunnel_source4 | hash & settings.tunnel_vary4, backend.address.0[3])
+}
+
+/// The same in an IPv6 tunnel.
+#[inline(always)]
+pub fn tunnel6(settings: &Settings, backend: &Backend, inner: Inner, hash: u32) -> Ipv6 {
+    let mut source = settings.tunnel_source6.0;
+    source[3] |= hash & settings.tunnel_vary6;
+    outer6(inner, hash, source, backend.address.0)
 }
 
 /// The IPv4 header in front of a packet (RFC 2003, 4213).

@@ -24,5 +24,6 @@ pub mod readings;
 mod service;
 pub mod show;
 pub mod stats;
+pub mod steering;
 mod stop;
 pub mod verbs;

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 const LAYERS: [&[&str]; 14] = [
     &["netlink"],
     &["links"],
-    &["next_hops", "announce", "offloads"],
+    &["next_hops", "announce", "offloads", "steering"],
     &["config"],
     &["overrides"],
     &["plan"],

@@ -9,6 +9,7 @@ mod mapped;
 mod objects;
 mod pins;
 pub mod requirements;
+pub mod steering;
 
 use std::{path::Path, time::Duration};
 
@@ -341,6 +342,7 @@ pub fn detach(pins: &Pins) -> Result<Vec<String>> {
     for interface in &interfaces {
         link::detach(&pins.link(interface))?;
     }
+    steering::end(pins)?;
     pins.remove()?;
     Ok(interfaces)
 }

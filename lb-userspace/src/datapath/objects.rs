@@ -7,6 +7,8 @@ use lb_common::hash::mix;
 pub static BALANCER_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("WEIR_OBJECTS"), "/weir.o"));
 /// The second program, on backends: `weir_backend`.
 pub static BACKEND_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("WEIR_OBJECTS"), "/backend.o"));
+/// For checks, on their way out: `weir_steer`.
+pub static STEERING_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("WEIR_OBJECTS"), "/steer.o"));
 /// For the demo and the tests: `pass` and `flood`.
 pub static TRAFFIC_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("WEIR_OBJECTS"), "/traffic.o"));
 

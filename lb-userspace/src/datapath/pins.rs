@@ -58,6 +58,11 @@ impl Pins {
         self.root.join("next-programs")
     }
 
+    /// The program that steers checks.
+    pub fn steering(&self) -> PathBuf {
+        self.root.join("steering")
+    }
+
     /// All links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
@@ -148,7 +153,7 @@ impl Pins {
     /// frees.
     pub fn remove(&self) -> Result<()> {
         self.clear_next()?;
-        for directory in [self.links(), self.tables(), self.programs()] {
+        for directory in [self.links(), self.tables(), self.programs(), self.steering()] {
             remove(&directory)?;
         }
         self.remove_empty();
@@ -162,6 +167,16 @@ pub const EXPLAIN: &str = "explain";
 /// What the program of an interface is pinned as.
 pub fn program_name(interface: &str) -> String {
     format!("on:{}", pin_name(interface))
+}
+
+/// The interface whose program is pinned by this name.
+pub fn program_interface(pin: &str) -> Option<String> {
+    pin.strip_prefix("on:").map(interface_name)
+}
+
+/// What tells that the queueing discipline clsact of an interface is weir's.
+pub fn clsact_name(interface: &str) -> String {
+    format!("clsact:{}", pin_name(interface))
 }
 
 /// What the map is pinned as by which an interface's program finds the one for packets that are not plain.
