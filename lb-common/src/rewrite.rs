@@ -6,7 +6,8 @@ use crate::{
     packet::Packet,
     verdict::Verdict,
     wire::{
-        Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Header, IPV4_DF, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, VlanTag,
+        Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Header, IPV4_DF, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6,
+        VlanTag,
     },
 };
 

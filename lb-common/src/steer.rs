@@ -7,7 +7,7 @@
 use crate::{
     abi::{Backend, Encapsulation, Live, MAX_INTERFACES, NextHop, Settings},
     rewrite::{self, Inner},
-    wire::{Ipv4, Ipv6},
+    wire::{Be16, Ipv4, Ipv6},
 };
 
 /// The upper half of the marks that steer.
@@ -42,18 +42,18 @@ pub struct Steered<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Macs(pub [u32; 3]);
 
-/// A header in front, aligned for the same reason.
-#[derive(Clone, Copy, Debug)]
+/// A header in front, in words as loaded, aligned for the same reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outer {
     /// In an IPv4 tunnel.
-    Ip4(Aligned<Ipv4>),
+    Ip4(Aligned<[u32; 5]>),
     /// In an IPv6 tunnel.
-    Ip6(Aligned<Ipv6>),
+    Ip6(Aligned<[u32; 10]>),
 }
 
 /// At an address by which it may be passed on in the kernel.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aligned<T>(pub T);
 
 /// The way to the backend that a mark names; none while its next hop is not known, and none to this host itself.
@@ -68,7 +68,8 @@ pub fn steer(live: &Live, mark: u32) -> Option<Steered<'_>> {
     // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
     let out = &live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize];
     let half = &live.halves[(live.active.half & 1) as usize];
-    let macs = Macs([next_hop as u32, (next_hop >> 32) as u32 & 0xffff | (out.mac as u32) << 16, (out.mac >> 16) as u32]);
+    let macs =
+        Macs([next_hop as u32, (next_hop >> 32) as u32 & 0xffff | (out.mac as u32) << 16, (out.mac >> 16) as u32]);
     Some(Steered { macs, interface: out.index, backend, settings: &half.settings })
 }
 
@@ -81,11 +82,31 @@ impl Steered<'_> {
         if self.backend.encapsulation == Encapsulation::L2 as u8 {
             None
         } else if self.backend.encapsulation == Encapsulation::Ip4 as u8 {
-            Some(Outer::Ip4(Aligned(rewrite::tunnel4(self.settings, self.backend, inner, hash))))
+            Some(Outer::Ip4(Aligned(words4(rewrite::tunnel4(self.settings, self.backend, inner, hash)))))
         } else {
-            Some(Outer::Ip6(Aligned(rewrite::tunnel6(self.settings, self.backend, inner, hash))))
+            Some(Outer::Ip6(Aligned(words6(rewrite::tunnel6(self.settings, self.backend, inner, hash)))))
         }
     }
+}
+
+#[inline(always)]
+fn words4(ip: Ipv4) -> [u32; 5] {
+    let low = |a: u8, b: u8| a as u32 | (b as u32) << 8;
+    let high = |word: Be16| (word.raw() as u32) << 16;
+    [
+        low(ip.version_ihl, ip.tos) | high(ip.total_length),
+        ip.id.raw() as u32 | high(ip.fragment),
+        low(ip.ttl, ip.protocol) | high(ip.checksum),
+        ip.source,
+        ip.destination,
+    ]
+}
+
+#[inline(always)]
+fn words6(ip: Ipv6) -> [u32; 10] {
+    let rest = ip.payload_length.raw() as u32 | (ip.next_header as u32) << 16 | (ip.hop_limit as u32) << 24;
+    let ([a, b, c, d], [e, f, g, h]) = (ip.source, ip.destination);
+    [ip.version_class_flow, rest, a, b, c, d, e, f, g, h]
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ impl Family {
 pub fn set_up(link: &Link, family: Family) -> Result<()> {
     let add = || {
         let mut requests = Requests::open()?;
-        requests.change(RouteNetlinkMessage::NewNeighbour(neighbour(link.index, family)), NLM_F_CREATE | NLM_F_REPLACE)?;
+        requests
+            .change(RouteNetlinkMessage::NewNeighbour(neighbour(link.index, family)), NLM_F_CREATE | NLM_F_REPLACE)?;
         requests.change(RouteNetlinkMessage::NewRoute(route(Some(link), family)), NLM_F_CREATE | NLM_F_REPLACE)?;
         match requests.change(RouteNetlinkMessage::NewRule(rule(family)), NLM_F_CREATE | NLM_F_EXCL) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -100,7 +101,8 @@ pub fn set_up(link: &Link, family: Family) -> Result<()> {
 pub fn tear_down() -> Result<()> {
     let mut requests = Requests::open().context("cannot ask the kernel for routes")?;
     for family in [Family::V4, Family::V6] {
-        remove(&mut requests, family).with_context(|| format!("cannot remove the {} route of checks", family.name()))?;
+        remove(&mut requests, family)
+            .with_context(|| format!("cannot remove the {} route of checks", family.name()))?;
     }
     Ok(())
 }
@@ -222,6 +224,9 @@ mod tests {
         assert!(passes(1, Some(true)) && !passes(1, Some(false)) && !passes(1, None));
         assert!(passes(2, Some(true)) && passes(2, Some(false)) && !passes(2, None));
         let said = judge("eth0", 2, vip, None).unwrap();
-        assert!(said.starts_with("interface eth0: rp_filter is 2 and a route to VIP 192.0.2.10 does not exist: "), "{said}");
+        assert!(
+            said.starts_with("interface eth0: rp_filter is 2 and a route to VIP 192.0.2.10 does not exist: "),
+            "{said}"
+        );
     }
 }

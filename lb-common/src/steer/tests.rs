@@ -27,6 +27,13 @@ fn inner() -> Inner {
     Inner { version: 4, length: 60, class: 0, flow_label: 0 }
 }
 
+/// A header as it lies in memory.
+fn bytes<H: crate::wire::Header, const N: usize>(header: H) -> [u32; N] {
+    assert_eq!(size_of::<H>(), 4 * N);
+    // SAFETY: a header is plain bytes, as many as are read.
+    unsafe { (&raw const header).cast::<[u32; N]>().read_unaligned() }
+}
+
 #[test]
 fn a_mark_names_a_backend() {
     assert!(is_steered(mark(0)) && is_steered(mark(u16::MAX)));
@@ -44,13 +51,14 @@ fn tunnels_begin_at_the_live_source_and_end_at_the_backend() {
     let mut live = live();
     live.backends[5].encapsulation = Encapsulation::Ip4 as u8;
     let steered = steer(&live, mark(5)).unwrap();
-    let Some(Outer::Ip4(Aligned(outer))) = steered.outer(inner(), mark(5)) else { panic!("no IPv4 header") };
-    let (source, destination, length) = (outer.source, outer.destination, outer.total_length.get());
-    assert_eq!(source.to_ne_bytes(), [10, 0, 0, 1]);
-    assert_eq!(destination.to_ne_bytes(), [10, 0, 0, 11]);
-    assert_eq!(length, 80);
+    let outer4 = rewrite::outer4(inner(), u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([10, 0, 0, 11]));
+    assert_eq!(steered.outer(inner(), mark(5)), Some(Outer::Ip4(Aligned(bytes(outer4)))));
     live.backends[5].encapsulation = Encapsulation::Ip6 as u8;
-    assert!(matches!(steer(&live, mark(5)).unwrap().outer(inner(), mark(5)), Some(Outer::Ip6(_))));
+    let outer = steer(&live, mark(5)).unwrap().outer(inner(), mark(5));
+    let Some(Outer::Ip6(Aligned(words))) = outer else { panic!("{outer:?}") };
+    let address = Address::from(Ipv4Addr::new(10, 0, 0, 11)).0;
+    let outer6 = rewrite::outer6(inner(), mark(5).wrapping_mul(0x9e37_79b9), [0; 4], address);
+    assert_eq!(words, bytes(outer6));
 }
 
 #[test]

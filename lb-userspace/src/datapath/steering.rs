@@ -17,10 +17,7 @@ use netlink_packet_route::{
 };
 
 use super::{Pins, load::describe_load, objects::STEERING_OBJECT, pins};
-use crate::{
-    links,
-    netlink::Requests,
-};
+use crate::{links, netlink::Requests};
 
 /// The filter's place among those on the same way out: early, since one that accepts a packet ends its way.
 const PRIORITY: u16 = 7;

@@ -18,4 +18,5 @@ mod path_mtu;
 mod refusals;
 mod reload;
 mod service;
+mod steering;
 mod stream;
