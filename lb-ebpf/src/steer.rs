@@ -41,13 +41,13 @@ fn weir_steer(context: TcContext) -> i32 {
     }
     // Sent by another interface, it meets that one's programs too, and perhaps this one again.
     context.set_mark(0);
-    let Some(steered) = LIVE.get(0).and_then(|live| steer(live, mark)) else { return TC_ACT_SHOT as i32 };
+    let Some(steered) = LIVE.get(0).and_then(|live| steer(live, mark)) else { return TC_ACT_SHOT };
     if rewrite(&context, &steered, mark).is_err() {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     // SAFETY: the context is the one the kernel passed to this program.
     if steered.interface == unsafe { (*context.skb.skb).ifindex } {
-        return TC_ACT_OK as i32;
+        return TC_ACT_OK;
     }
     // SAFETY: a plain helper call; an index that no longer exists drops the packet.
     unsafe { bpf_redirect(steered.interface, 0) as i32 }
