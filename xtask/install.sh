@@ -10,16 +10,20 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 
-# Asked before: an nginx that was there already stays as it is.
-nginx_was_there=$(command -v nginx || true)
+# Programs whose packages would start them at boot. Asked before: one that was there already stays as it is.
+missing=
+for service in nginx prometheus; do
+    command -v $service > /dev/null || missing="$missing $service"
+done
 
 apt-get install --quiet --yes --no-remove --no-install-recommends "$@"
 
-if [ -z "$nginx_was_there" ] && command -v nginx > /dev/null; then
+for service in $missing; do
+    command -v $service > /dev/null || continue
     if command -v systemctl > /dev/null; then
-        systemctl --quiet disable nginx
+        systemctl --quiet disable $service
     else
-        update-rc.d nginx disable
+        update-rc.d $service disable
     fi
-    echo "nginx was installed for the demo and the tests; it is not started, not now and not at boot"
-fi
+    echo "$service was installed for the demo and the tests; it is not started, not now and not at boot"
+done

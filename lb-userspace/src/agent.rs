@@ -5,6 +5,7 @@ pub mod command;
 mod host;
 mod interfaces;
 mod pending;
+pub mod ports;
 mod serve;
 mod start;
 mod ways;
@@ -24,6 +25,7 @@ use self::{
     apply::Generation,
     command::{Applied, Event, Requests},
     pending::Pending,
+    ports::{Open, Ports, Sockets},
     ways::Ways,
 };
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     links::{self, Link, Mode},
     next_hops::Resolver,
     overrides::{self, Overrides},
+    report::Shared,
     service::Service,
     stop::Stop,
 };
@@ -59,14 +62,27 @@ pub struct Options {
     pub force: bool,
 }
 
-/// Runs until SIGTERM or SIGINT, and meanwhile does what `requests` ask for. What `open` makes, once the instance is this
+/// What joins an agent to those who serve others.
+pub struct Ends {
+    /// What it is asked for.
+    pub requests: Requests,
+    /// Where metrics are served.
+    pub ports: Ports,
+    /// What it knows of itself.
+    pub report: Shared,
+}
+
+impl Ends {
+    /// Those of an agent that is asked there; and where its sockets can be found.
+    pub fn new(requests: Requests) -> (Ends, Open) {
+        let (ports, open) = Ports::new();
+        (Ends { requests, ports, report: Shared::default() }, open)
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, and meanwhile does what it is asked for. What `open` makes, once the instance is this
 /// process's, lasts until the end.
-pub async fn run<T>(
-    pins: &Pins,
-    options: &Options,
-    mut requests: Requests,
-    open: impl FnOnce() -> Result<T>,
-) -> Result<()> {
+pub async fn run<T>(pins: &Pins, options: &Options, mut ends: Ends, open: impl FnOnce() -> Result<T>) -> Result<()> {
     // Listened for before anything is attached: a signal during the start is not lost.
     let mut stop = Stop::listen()?;
     let mut service = Service::listen()?;
@@ -76,12 +92,17 @@ pub async fn run<T>(
     host::check(&wanted.config, &links::list()?)?;
     pins.prepare()?;
     let _lock = pins.lock()?;
+    ends.report.update(|report| report.started_ms = overrides::now_ms());
+    // Before anything else is changed: where metrics are served may be taken.
+    let sockets = ends.ports.prepare(&wanted.config.metrics).inspect_err(|_| pins.remove_empty())?;
+    ends.ports.serve(sockets);
+    ends.report.update(|report| report.metrics = ends.ports.report());
     let _opened = open().inspect_err(|_| pins.remove_empty())?;
-    let started = start::start(pins, options, wanted, kernel, &mut stop).await;
+    let started = start::start((pins, options, &ends), wanted, kernel, &mut stop).await;
     let (mut agent, events) = started.inspect_err(|_| pins.remove_empty())?;
     agent.pending = pending;
     service.ready(&agent.running.extent);
-    agent.follow(events, &mut stop, &mut service, &mut requests).await?;
+    agent.follow(events, &mut stop, &mut service, &mut ends.requests).await?;
     service.stopping();
     if options.detach_on_exit {
         datapath::detach(pins)?;
@@ -144,6 +165,8 @@ struct Agent {
     /// The interfaces, as they were last seen.
     attached: Vec<Link>,
     wanted: Wanted,
+    ports: Ports,
+    report: Shared,
     /// What the tables in use are, and follow from.
     running: Generation,
     /// The grace period of the last change, while it lasts.
@@ -165,7 +188,7 @@ struct Agent {
 impl Agent {
     /// On tables that are live.
     fn new(
-        (pins, options): (&Pins, &Options),
+        (pins, options, ends): (&Pins, &Options, &Ends),
         datapath: Datapath,
         resolver: Resolver,
         links: links::Watch,
@@ -185,6 +208,8 @@ impl Agent {
             links,
             attached,
             wanted,
+            ports: ends.ports.clone(),
+            report: ends.report.clone(),
             running,
             grace: None,
             pending: None,
@@ -262,12 +287,30 @@ impl Agent {
     /// A second has passed.
     fn beat(&mut self) {
         self.datapath.beat();
+        self.open_ports();
         if self.attached.iter().any(|link| !self.pins.hold(&link.name, link.index)) {
             match links::list() {
                 Ok(links) => self.interfaces_changed(&links),
                 Err(error) => warn!("cannot look for the interfaces: {error:#}"),
             }
         }
+    }
+}
+
+impl Agent {
+    /// Tries again to serve metrics where it could not be done.
+    fn open_ports(&self) {
+        // Where it was asked for there is nothing lacking.
+        if self.ports.lacks()
+            && let Ok(sockets) = self.ports.prepare(&self.wanted.config.metrics)
+        {
+            self.serve_metrics(sockets);
+        }
+    }
+
+    fn serve_metrics(&self, sockets: Sockets) {
+        self.ports.serve(sockets);
+        self.report.update(|report| report.metrics = self.ports.report());
     }
 }
 

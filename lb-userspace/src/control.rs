@@ -5,6 +5,7 @@ pub mod client;
 mod peer;
 mod replies;
 mod routes;
+mod scrape;
 mod serve;
 pub mod socket;
 
@@ -13,11 +14,15 @@ use std::{path::Path, sync::Arc, thread};
 use anyhow::{Context, Result};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::replies::{Form, event_text, events};
 use self::socket::Socket;
+pub use self::{
+    replies::{Form, agent_report, event_text, events},
+    scrape::{MAX_CONNECTIONS as MAX_SCRAPERS, Scraper},
+};
 use crate::{
-    agent::command::Handle,
+    agent::{command::Handle, ports::Open},
     readings::{Page, Reading},
+    report,
 };
 
 /// The largest body that is read.
@@ -30,18 +35,29 @@ const MAX_READINGS: usize = 2;
 /// Reads the tables; blocks.
 pub type Reader = Arc<dyn Fn(Reading) -> Result<Page> + Send + Sync>;
 
+/// What is read for clients.
+pub struct Readers {
+    /// The tables.
+    pub tables: Reader,
+    /// What the agent knows of itself.
+    pub report: report::Shared,
+    /// Metrics, at these sockets.
+    pub metrics: (Open, Scraper),
+}
+
 /// What answers come from.
 #[derive(Clone)]
 struct Sources {
     agent: Handle,
     reader: Reader,
+    report: report::Shared,
     /// The agent's configuration; from its directory others than root may name files.
     config: Arc<Path>,
     readings: Arc<Semaphore>,
     unread: Arc<Semaphore>,
 }
 
-/// The control socket, served by a thread of its own until this is dropped: what clients do costs the agent's loop nothing.
+/// The control socket and metrics, served by a thread of their own until this is dropped: what clients do costs the agent's loop nothing.
 pub struct Control {
     socket: Socket,
     stop: Option<oneshot::Sender<()>>,
@@ -51,15 +67,16 @@ pub struct Control {
 impl Control {
     /// Opens the socket and serves it. `config` is the absolute path of the agent's configuration: others than root may only
     /// name files beside it.
-    pub fn start(path: &Path, agent: Handle, reader: Reader, config: &Path) -> Result<Control> {
+    pub fn start(path: &Path, agent: Handle, readers: Readers, config: &Path) -> Result<Control> {
         let (socket, listener) = Socket::open(path)?;
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         let unread = Arc::new(Semaphore::new(MAX_UNREAD_BYTES));
-        let sources = Sources { agent, reader, config: config.into(), readings, unread };
+        let Readers { tables: reader, report, metrics: (open, scraper) } = readers;
+        let sources = Sources { agent, reader, report, config: config.into(), readings, unread };
         let group = socket.group();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(MAX_READINGS + 2)
+            .max_blocking_threads(MAX_READINGS + 3)
             .build()
             .context("cannot start the runtime of the control socket")?;
         let (stop, stopped) = oneshot::channel();
@@ -67,6 +84,7 @@ impl Control {
             runtime.block_on(async {
                 tokio::select! {
                     () = serve::serve(listener, sources, group) => {}
+                    () = scrape::serve(open, scraper) => {}
                     // Asked to, or its other end is gone.
                     _ = stopped => {}
                 }

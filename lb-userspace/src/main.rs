@@ -22,7 +22,7 @@ use lb_userspace::{
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Denied, Pins, backend::Decapsulator},
     demo,
     links::{self, Mode},
-    log, manual, overrides,
+    log, manual, metrics, overrides,
     plan::{
         self, Allocation, DescribedService, NodeAddresses, RingCache,
         diff::{Changes, Running},
@@ -80,18 +80,18 @@ fn run_here(cli: &Cli) -> Result<Option<ExitCode>> {
         | Command::Ready { .. }
         | Command::Revert { .. }
         | Command::Events { .. } => return Ok(None),
-        Command::Status => read(&pins, cli.output, Reading::Status),
+        Command::Status => read(cli, &pins, Reading::Status),
         Command::Ls { service, stats, rate } => {
             let columns = match (stats, rate) {
                 (true, _) => Columns::Stats,
                 (_, true) => Columns::Rate,
                 _ => Columns::Plain,
             };
-            read(&pins, cli.output, Reading::Services { only: service.clone(), columns })
+            read(cli, &pins, Reading::Services { only: service.clone(), columns })
         }
-        Command::Stats { per_cpu, watch } => stats(&pins, cli.output, *per_cpu, *watch),
+        Command::Stats { per_cpu, watch } => stats(cli, &pins, *per_cpu, *watch),
         Command::Explain { source, vip } => {
-            read(&pins, cli.output, Reading::Explain { source: *source, vip: vip.address, udp: vip.udp })
+            read(cli, &pins, Reading::Explain { source: *source, vip: vip.address, udp: vip.udp })
         }
         Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
         Command::Detach => {
@@ -133,12 +133,18 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     let cli::Run { config, state, detach_on_exit, force, .. } = options.clone();
     let options = agent::Options { config, state, mode, detach_on_exit, force };
     let (handle, requests) = agent::command::channel();
+    let (ends, sockets) = agent::Ends::new(requests);
+    let report = ends.report.clone();
     let open = || {
-        let pins = pins.clone();
-        let reader = Arc::new(move |reading| readings::read(&pins, reading));
-        Control::start(&socket(cli), handle, reader, &std::path::absolute(&options.config)?)
+        let (read, scraped, known, told) = (pins.clone(), pins.clone(), report.clone(), report.clone());
+        let readers = control::Readers {
+            tables: Arc::new(move |reading| readings::read(&read, reading, || Some(known.read()))),
+            metrics: (sockets, Arc::new(move || metrics::read(&scraped, &told.read()))),
+            report,
+        };
+        Control::start(&socket(cli), handle, readers, &std::path::absolute(&options.config)?)
     };
-    runtime()?.block_on(agent::run(pins, &options, requests, open))
+    runtime()?.block_on(agent::run(pins, &options, ends, open))
 }
 
 /// Where the agent is asked.
@@ -221,15 +227,19 @@ fn between_files(from: &Config, to: &Config) -> Result<Changes> {
     Ok(plan::diff::diff_tables(&before, &after))
 }
 
-/// A reading verb, from the tables.
-fn read(pins: &Pins, output: Output, reading: Reading) -> Result<()> {
-    let page = readings::read(pins, reading)?;
-    print(output, || page.text, || show::json_text(page.json))
+/// A reading verb, from the tables; what only the agent knows, it is asked.
+fn read(cli: &Cli, pins: &Pins, reading: Reading) -> Result<()> {
+    let report = || {
+        let said = runtime().ok()?.block_on(client::ask(&socket(cli), &Question::get("/v1/agent"), Form::Json)).ok()?;
+        control::agent_report(&said.body).ok()
+    };
+    let page = readings::read(pins, reading, report)?;
+    print(cli.output, || page.text, || show::json_text(page.json))
 }
 
-fn stats(pins: &Pins, output: Output, per_cpu: bool, watch: Option<u64>) -> Result<()> {
+fn stats(cli: &Cli, pins: &Pins, per_cpu: bool, watch: Option<u64>) -> Result<()> {
     // Opened anew each time: a restart of the agent may replace the tables.
-    again(watch, output, || read(pins, output, Reading::Stats { per_cpu }))
+    again(watch, cli.output, || read(cli, pins, Reading::Stats { per_cpu }))
 }
 
 /// Once, or every so many seconds.

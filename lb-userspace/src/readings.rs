@@ -15,6 +15,7 @@ use crate::{
     explain::{self, Question},
     links, next_hops, offloads,
     plan::Description,
+    report::Report,
     show::{self, Columns, Network},
     stats::Stats,
 };
@@ -71,11 +72,11 @@ impl NoSuchService {
     }
 }
 
-/// Reads. Rates take a second to measure.
-pub fn read(pins: &Pins, reading: Reading) -> Result<Page> {
+/// Reads. Rates take a second to measure. `report` asks the agent that looks after these pins what it knows of itself, if it can.
+pub fn read(pins: &Pins, reading: Reading, report: impl FnOnce() -> Option<Report>) -> Result<Page> {
     let datapath = Datapath::open(pins, Access::Read)?;
     match reading {
-        Reading::Status => status(pins, &datapath),
+        Reading::Status => status(pins, &datapath, report),
         Reading::Services { only, columns } => services(&datapath, only.as_deref(), columns),
         Reading::Stats { per_cpu } => {
             let stats = Stats::read(&datapath, &datapath.description()?)?;
@@ -93,12 +94,14 @@ fn page(text: String, json: impl Serialize) -> Result<Page> {
     Ok(Page { text, json: serde_json::to_value(json)? })
 }
 
-fn status(pins: &Pins, datapath: &Datapath) -> Result<Page> {
+fn status(pins: &Pins, datapath: &Datapath, report: impl FnOnce() -> Option<Report>) -> Result<Page> {
     let description = datapath.description()?;
     let stats = Stats::read(datapath, &description)?;
     let place = pins.root().display().to_string();
     let network = network(datapath, &description)?;
-    let status = show::status(datapath, &description, &stats, &network, pins.holder(), place);
+    let holder = pins.holder();
+    let agent = (holder, holder.and_then(|_| report()));
+    let status = show::status(datapath, &description, &stats, &network, agent, place);
     page(show::status_text(&status), &status)
 }
 

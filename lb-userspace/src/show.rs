@@ -1,5 +1,6 @@
 //! Text and JSON of the reading verbs. Reads nothing itself.
 
+pub mod agent;
 pub mod changes;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -14,7 +15,9 @@ use crate::{
     explain::{Answer, Question},
     links::{Link, Mode, mac_text},
     offloads::{self, Offloads},
+    overrides::now_ms,
     plan::{DescribedBackend, DescribedService, Description},
+    report::{self, Report},
     stats::{BackendStats, ServiceStats, Stats, Traffic, VipStats, VipTotal},
 };
 
@@ -258,8 +261,15 @@ pub struct Status {
     pub packets: u64,
     /// Packets dropped.
     pub dropped: u64,
+    /// Where metrics are served, while an agent is running.
+    pub metrics: Vec<report::Port>,
+    /// Who is notified, and what became of it, while an agent is running.
+    pub receivers: Vec<report::Receiver>,
     /// What is not as it should be, a sentence each.
     pub warnings: Vec<String>,
+    /// For the text.
+    #[serde(skip)]
+    report: Option<Report>,
 }
 
 /// An interface in `weir status`.
@@ -297,7 +307,7 @@ pub fn status(
     description: &Description,
     stats: &Stats,
     network: &Network,
-    agent: Option<u32>,
+    (agent, report): (Option<u32>, Option<Report>),
     pins: String,
 ) -> Status {
     let entries = datapath.interfaces();
@@ -367,6 +377,7 @@ pub fn status(
         );
     }
     warnings.extend(backend_warnings(datapath, description));
+    warnings.extend(report.iter().flat_map(agent::warnings));
     let count = |n: fn(&DescribedService) -> usize| description.services.iter().map(n).sum();
     Status {
         weir: description.weir.clone(),
@@ -381,7 +392,10 @@ pub fn status(
         interfaces,
         packets: stats.packets,
         dropped: stats.dropped(),
+        metrics: report.as_ref().map(|report| report.metrics.clone()).unwrap_or_default(),
+        receivers: report.as_ref().map(|report| report.receivers.clone()).unwrap_or_default(),
         warnings,
+        report,
     }
 }
 
@@ -429,6 +443,9 @@ pub fn status_text(status: &Status) -> String {
         };
         let announce = if interface.announce { "announces VIPs" } else { "does not announce VIPs" };
         line("interface", format!("{}: {mode}, {announce}", interface.name));
+    }
+    for (name, value) in status.report.iter().flat_map(|report| agent::lines(report, now_ms())) {
+        line(name, value);
     }
     let Status { services, vips, backends, configuration, tables, packets, dropped, .. } = status;
     line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));

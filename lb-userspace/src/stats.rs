@@ -197,7 +197,7 @@ fn subtract(now: &mut [u64], earlier: &[u64]) {
 }
 
 /// Without what was carried over from tables before, which no CPU of these has counted.
-fn of_cpus<T>(counts: &[T]) -> &[T] {
+pub fn of_cpus<T>(counts: &[T]) -> &[T] {
     counts.split_last().map_or(&[], |(_, counts)| counts)
 }
 

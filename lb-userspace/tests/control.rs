@@ -23,11 +23,15 @@ use std::{
 };
 
 use lb_userspace::{
-    agent::command::{self, Answer, Applied, Caller, Command as Asked, Event},
-    control::{Control, MAX_BODY_BYTES, Reader, socket::default_path},
+    agent::{
+        command::{self, Answer, Applied, Caller, Command as Asked, Event},
+        ports::Ports,
+    },
+    control::{Control, MAX_BODY_BYTES, Reader, Readers, socket::default_path},
     overrides::Verb,
     plan::diff::{Changes, SettingChange},
     readings::{NoSuchService, Page, Reading},
+    report::Shared,
 };
 use nix::unistd::{Group, getegid, geteuid};
 use serde_json::{Value, json};
@@ -41,6 +45,12 @@ struct Stub {
     control: Option<Control>,
     directory: PathBuf,
     asked: Arc<Mutex<Vec<(Caller, Asked)>>>,
+}
+
+/// Without metrics.
+fn readers(tables: Reader) -> Readers {
+    let (_, open) = Ports::new();
+    Readers { tables, report: Shared::default(), metrics: (open, Arc::new(|| Ok(String::new()))) }
 }
 
 /// What a client is told.
@@ -69,7 +79,8 @@ impl Stub {
             }
         });
         let control =
-            Control::start(&directory.join("weir.sock"), handle, reader, &directory.join("weir.toml")).unwrap();
+            Control::start(&directory.join("weir.sock"), handle, readers(reader), &directory.join("weir.toml"))
+                .unwrap();
         Stub { control: Some(control), directory, asked }
     }
 
@@ -162,7 +173,8 @@ fn page(reading: &Reading) -> Page {
         Reading::Services { .. } => json!({ "services": [service] }),
         Reading::Status => json!({
             "weir": "0.1.0", "pins": "/sys/fs/bpf/weir", "agent": 4711, "configuration": "a", "tables": "b",
-            "services": 1, "vips": 1, "backends": 1, "packets": 0, "dropped": 0, "interfaces": [], "warnings": [],
+            "services": 1, "vips": 1, "backends": 1, "packets": 0, "dropped": 0, "interfaces": [], "metrics": [],
+            "receivers": [], "warnings": [],
         }),
         Reading::Stats { .. } => json!({ "packets": 0, "verdicts": [], "services": [] }),
         Reading::Explain { .. } => json!({
@@ -342,7 +354,7 @@ fn the_file_is_for_root_and_the_group() {
 fn what_a_dead_agent_left_is_replaced_and_what_lives_is_not() {
     let directory = directory();
     let path = directory.join("weir.sock");
-    let start = || Control::start(&path, command::channel().0, Arc::new(|reading| Ok(page(&reading))), &path);
+    let start = || Control::start(&path, command::channel().0, readers(Arc::new(|reading| Ok(page(&reading)))), &path);
     // Nobody listens once it is closed; the file stays.
     drop(UnixListener::bind(&path).unwrap());
     let control = start().unwrap();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -27,6 +27,8 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("nsenter", "util-linux"),
     ("ndisc6", "ndisc6"),
     ("ncat", "ncat"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// The programs that building the Debian package takes, and those that trying it takes.

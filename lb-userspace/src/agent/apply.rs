@@ -92,6 +92,7 @@ impl Agent {
             self.settle();
         }
         let tables = self.plan(&config).await?;
+        let sockets = self.ports.prepare(&config.metrics)?;
         debug!("checked after {checked_us} us, planned after {} us", micros(begin));
         let mut applied = Applied { notes, remarks: self.arena_remark(&config), ..Applied::default() };
         if self.running.is(&tables) {
@@ -99,6 +100,7 @@ impl Agent {
         } else {
             applied.changes = self.replace(&config, tables, || applied.took_us = micros(begin)).await?;
         }
+        self.serve_metrics(sockets);
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
         self.wanted = wanted;
         Ok(applied)

@@ -13,7 +13,10 @@ use super::{
     pending::Pending,
     said,
 };
-use crate::overrides::{self, Verb};
+use crate::{
+    overrides::{self, Verb},
+    report::Reload,
+};
 
 /// How many events are remembered.
 const EVENTS: usize = 1_000;
@@ -63,7 +66,7 @@ impl Agent {
 
     /// Reads a file and puts it into effect; to be confirmed within some time, if one is named.
     pub(super) async fn apply_file(&mut self, file: Option<PathBuf>, confirm: Option<Duration>) -> Result<Applied> {
-        let wanted = self.wanted.read_again(file)?;
+        let wanted = self.wanted.read_again(file).inspect_err(|error| self.read_anew(Some(error)))?;
         let directory = self.options.state.clone();
         let pending = confirm.map(|confirm| {
             let until_ms = overrides::now_ms().saturating_add(confirm.as_millis().try_into().unwrap_or(u64::MAX));
@@ -77,6 +80,7 @@ impl Agent {
             pending.save(&directory)?;
         }
         let applied = self.apply(wanted).await;
+        self.read_anew(applied.as_ref().err());
         match (&applied, &self.pending) {
             (Ok(_), _) => {
                 if pending.is_none() {
@@ -89,6 +93,14 @@ impl Agent {
             (Err(_), None) => {}
         }
         Ok(Applied { confirm_within_s: confirm.map(|confirm| confirm.as_secs()), ..applied? })
+    }
+
+    /// Takes note of what became of a configuration that was read.
+    fn read_anew(&self, error: Option<&anyhow::Error>) {
+        self.report.update(|report| match error {
+            Some(error) => report.reload.error = Some(one_line(error)),
+            None => report.reload = Reload { done_ms: overrides::now_ms(), error: None },
+        });
     }
 
     fn confirm(&mut self) -> Result<Answer> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::{Agent, Options, SETTLE, Wanted, apply::Generation, host};
+use super::{Agent, Ends, Options, SETTLE, Wanted, apply::Generation, host};
 use crate::{
     config::{Announce, Config},
     datapath::{self, Adopted, Attachment, Events, Found, Pins, Started, grace_period, requirements::Kernel},
@@ -14,13 +14,13 @@ use crate::{
     next_hops::Resolver,
     offloads, overrides,
     plan::{Tables, plan},
+    report::Reload,
     stop::Stop,
 };
 
 /// Goes on with what runs, or starts beside it and takes over from it.
 pub async fn start(
-    pins: &Pins,
-    options: &Options,
+    (pins, options, ends): (&Pins, &Options, &Ends),
     wanted: Wanted,
     kernel: Kernel,
     stop: &mut Stop,
@@ -31,7 +31,7 @@ pub async fn start(
     let links = links::list()?;
     let attached = host::attached_links(&config, &links)?;
     let interfaces: Vec<_> = attached.iter().map(|link| host::attachment(&config, link, false)).collect();
-    let start = Start { pins, options, kernel, links, attached, interfaces };
+    let start = Start { pins, options, ends, kernel, links, attached, interfaces };
     let (mut agent, events) = match datapath::find(pins, &start.interfaces, options.mode)? {
         Found::Same(adopted) if !fits(&adopted, &config) => {
             info!("what runs is loaded anew: another arena");
@@ -55,6 +55,7 @@ pub async fn start(
         agent.tell_anew();
     }
     info!("{}", agent.running.extent);
+    ends.report.update(|report| report.reload = Reload { done_ms: overrides::now_ms(), error: None });
     Ok((agent, events))
 }
 
@@ -72,6 +73,7 @@ fn fits(adopted: &Adopted, config: &Config) -> bool {
 struct Start<'a> {
     pins: &'a Pins,
     options: &'a Options,
+    ends: &'a Ends,
     kernel: Kernel,
     links: Vec<Link>,
     attached: Vec<Link>,
@@ -101,8 +103,14 @@ impl Start<'_> {
         resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
         let hops = resolver.snapshot();
         let attached = (&self.links[..], self.attached.clone());
-        let mut agent =
-            Agent::new((self.pins, self.options), datapath, resolver, watch, attached, (wanted.clone(), running));
+        let mut agent = Agent::new(
+            (self.pins, self.options, self.ends),
+            datapath,
+            resolver,
+            watch,
+            attached,
+            (wanted.clone(), running),
+        );
         agent.ways.apply(&agent.datapath, &hops);
         // What the other agent changed last may still be met by packets under way.
         agent.grace = Some(spawn_blocking(grace_period));
@@ -151,7 +159,7 @@ impl Start<'_> {
         let step_ms = wanted.overrides.next_step_ms(overrides::now_ms());
         let running = Generation::new(config, tables);
         let mut agent = Agent::new(
-            (self.pins, self.options),
+            (self.pins, self.options, self.ends),
             datapath,
             resolver,
             watch,

@@ -16,6 +16,7 @@ use crate::{
     config::ConfigError,
     plan::diff::Changes,
     readings::{NoSuchService, Page},
+    report::Report,
     show,
 };
 
@@ -168,6 +169,16 @@ pub fn events(body: &str) -> Result<Vec<Event>> {
     }
     let body: Body = serde_json::from_str(body).context("the agent's events are none that this weir knows")?;
     Ok(body.events)
+}
+
+/// The report of an answer in JSON.
+pub fn agent_report(body: &str) -> Result<Report> {
+    #[derive(Deserialize)]
+    struct Body {
+        agent: Report,
+    }
+    let body: Body = serde_json::from_str(body).context("the agent's report is none that this weir knows")?;
+    Ok(body.agent)
 }
 
 /// One line, whatever the result was.

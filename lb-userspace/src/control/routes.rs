@@ -26,7 +26,13 @@ use super::{
     serve::{Client, Phase},
     socket::GROUP,
 };
-use crate::{agent::command::Command, config, overrides::Verb, readings::Reading, show::Columns};
+use crate::{
+    agent::command::Command,
+    config,
+    overrides::{self, Verb},
+    readings::{Page, Reading},
+    show::{self, Columns},
+};
 
 /// How long a client may take to send a body.
 pub const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +45,7 @@ type Answer = Result<Reply, Reply>;
 pub fn router(sources: Sources) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/agent", get(agent))
         .route("/v1/services", get(services))
         .route("/v1/services/{service}", get(service))
         .route("/v1/stats", get(stats))
@@ -69,6 +76,11 @@ async fn no_such_method(method: Method, uri: Uri) -> Reply {
 
 async fn status(State(sources): State<Sources>, client: Extension<Client>) -> Answer {
     sources.read(&client, Reading::Status).await
+}
+
+async fn agent(State(sources): State<Sources>) -> Reply {
+    let report = sources.report.read();
+    Reply::page(Page { text: show::agent::text(&report, overrides::now_ms()), json: json!({ "agent": report }) })
 }
 
 #[derive(Deserialize)]

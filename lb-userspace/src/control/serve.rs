@@ -34,7 +34,7 @@ use super::{
 /// Connections at a time. For one more, the oldest that has not asked yet is closed.
 pub const MAX_CONNECTIONS: usize = 128;
 /// The largest head of a request.
-const MAX_HEAD_BYTES: usize = 16 << 10;
+pub const MAX_HEAD_BYTES: usize = 16 << 10;
 /// The header of answers that says what the command line ends with.
 pub const EXIT: &str = "weir-exit";
 
@@ -80,7 +80,7 @@ pub async fn serve(listener: UnixListener, sources: Sources, group: Option<Gid>)
         Err(error) => return error!("nobody can be answered at the control socket: {error}"),
     };
     let api = routes::router(sources.clone());
-    let mut seats = Seats::default();
+    let mut seats = Seats::new("control socket", MAX_CONNECTIONS);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => seats.take(|phase| connection(stream, api.clone(), sources.clone(), group, phase)),
@@ -92,31 +92,42 @@ pub async fn serve(listener: UnixListener, sources: Sources, group: Option<Gid>)
     }
 }
 
-/// The connections there are, oldest first.
-#[derive(Default)]
-struct Seats(VecDeque<(watch::Receiver<Phase>, AbortHandle)>);
+/// The connections there are, and how many there may be.
+pub struct Seats {
+    /// What is served, for the log.
+    what: &'static str,
+    most: usize,
+    /// Oldest first.
+    taken: VecDeque<(watch::Receiver<Phase>, AbortHandle)>,
+}
 
 impl Seats {
+    /// None is taken.
+    pub fn new(what: &'static str, most: usize) -> Seats {
+        Seats { what, most, taken: VecDeque::new() }
+    }
+
     /// Serves one more. Whoever only holds a connection makes room, then whoever is slow to ask; if all have asked, the
     /// new one is closed.
-    fn take<F>(&mut self, serve: impl FnOnce(watch::Sender<Phase>) -> F)
+    pub fn take<F>(&mut self, serve: impl FnOnce(watch::Sender<Phase>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.retain(|(_, task)| !task.is_finished());
-        if self.0.len() >= MAX_CONNECTIONS {
+        let Seats { what, most, taken } = self;
+        taken.retain(|(_, task)| !task.is_finished());
+        if taken.len() >= *most {
             let phase = |(at, (phase, _)): (usize, &(watch::Receiver<Phase>, AbortHandle))| (*phase.borrow(), at);
-            match self.0.iter().enumerate().map(phase).min() {
+            match taken.iter().enumerate().map(phase).min() {
                 Some((Phase::Head | Phase::Body, at)) => {
-                    debug!("control socket: {MAX_CONNECTIONS} connections: the oldest that has not asked is closed");
-                    self.0.remove(at).into_iter().for_each(|(_, task)| task.abort());
+                    debug!("{what}: {most} connections: the oldest that has not asked is closed");
+                    taken.remove(at).into_iter().for_each(|(_, task)| task.abort());
                 }
-                _ => return warn!("control socket: {MAX_CONNECTIONS} clients wait for answers: one more is refused"),
+                _ => return warn!("{what}: {most} clients wait for answers: one more is refused"),
             }
         }
         let (sender, receiver) = watch::channel(Phase::Head);
         let task = tokio::spawn(serve(sender));
-        self.0.push_back((receiver, task.abort_handle()));
+        taken.push_back((receiver, task.abort_handle()));
     }
 }
 
@@ -148,7 +159,7 @@ async fn connection(
 }
 
 /// Returns when a phase has taken too long.
-async fn overdue(mut limits: watch::Receiver<Phase>) -> Phase {
+pub async fn overdue(mut limits: watch::Receiver<Phase>) -> Phase {
     loop {
         let phase = *limits.borrow_and_update();
         if !matches!(timeout(phase.limit(), limits.changed()).await, Ok(Ok(()))) {

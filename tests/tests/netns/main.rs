@@ -12,6 +12,7 @@ mod icmp;
 mod interfaces;
 mod lab;
 mod many;
+mod metrics;
 mod net;
 mod offloads;
 mod path_mtu;

@@ -1,0 +1,85 @@
+//! What an agent knows of itself beyond the tables: plain data, kept by the agent, read by metrics and `weir status`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// All of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// When the agent began, by the wall clock: milliseconds since 1970.
+    pub started_ms: u64,
+    /// Where metrics are served, or should be.
+    pub metrics: Vec<Port>,
+    /// How the configuration was last read and put into effect.
+    pub reload: Reload,
+    /// Who is notified.
+    pub receivers: Vec<Receiver>,
+    /// What happened, by kind and whether it was done.
+    pub events: BTreeMap<String, Outcomes>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Port {
+    /// Address and port.
+    pub address: String,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// A configuration that was read: at the start, by SIGHUP, by `weir apply`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Reload {
+    /// When the last one was put into effect, by the wall clock, milliseconds.
+    pub done_ms: u64,
+    /// Why one since then was not.
+    pub error: Option<String>,
+}
+
+/// How many went which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Done.
+    pub done: u64,
+    /// Not done.
+    pub failed: u64,
+}
+
+/// Somebody who is notified.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Receiver {
+    /// Who.
+    pub name: String,
+    /// Messages that were taken.
+    pub sent: u64,
+    /// Messages that were not, after all tries.
+    pub failed: u64,
+    /// Messages that were not even tried, because too many waited.
+    pub dropped: u64,
+    /// When the last one was sent or given up, by the wall clock, milliseconds.
+    pub last_ms: Option<u64>,
+    /// Why the last try was in vain, until one is not.
+    pub error: Option<String>,
+}
+
+/// A report that several threads write to and read.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<Report>>);
+
+impl Shared {
+    /// As it is now.
+    pub fn read(&self) -> Report {
+        self.update(|report| report.clone())
+    }
+
+    /// Changes it.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Report) -> T) -> T {
+        // Each change is whole, whatever became of another.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
