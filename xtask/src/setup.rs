@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -29,6 +29,10 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("ncat", "ncat"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("vsftpd", "vsftpd"),
+    ("aiosmtpd", "python3-aiosmtpd"),
+    ("redis-server", "redis-server"),
 ];
 
 /// The programs that building the Debian package takes, and those that trying it takes.
