@@ -66,6 +66,7 @@ abi! {
     Served = 24,
     BenchTraffic = 168,
     BenchTurn = 24,
+    Pace = 16,
     Half = 1_081_448,
     Live = 2_687_528,
     LiveHead = 328,
@@ -556,6 +557,23 @@ pub struct BenchTurn {
     pub timed: u32,
     /// When this one began, ns.
     pub since: u64,
+}
+
+/// How fast a flood is made.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pace {
+    /// From one packet to the next: ns, of which [`Pace::FRACTION`] bits are behind the point. 0 is as fast as can be.
+    pub interval: u64,
+    /// When the next is due, by the kernel's monotonic clock, in the same unit.
+    pub next: u64,
+}
+
+impl Pace {
+    /// Bits behind the point.
+    pub const FRACTION: u32 = 8;
+    /// Packets that may follow each other at once where some were missed.
+    pub const CATCH_UP: u64 = 32;
 }
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.

@@ -10,10 +10,12 @@ use aya_ebpf::{
     Global,
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     btf_maps::Array,
+    helpers::bpf_ktime_get_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use lb_common::{
+    abi::Pace,
     checksum::Sum,
     packet::Packet,
     wire::{Be16, Ethernet, Ipv4, PROTOCOL_TCP, Tcp},
@@ -33,6 +35,10 @@ static VARY: Global<u32> = Global::new(0);
 #[btf_map]
 static MADE: Array<u64, 1> = Array::new();
 
+/// How fast `paced` makes them, and when the next is due.
+#[btf_map]
+static PACE: Array<Pace, 1> = Array::new();
+
 /// Passes everything. A veth hands over what XDP transmits to it only if it has a program itself.
 #[xdp]
 fn pass(_context: XdpContext) -> u32 {
@@ -45,11 +51,49 @@ fn pass_frags(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// Drops everything: the least that a receiver can do.
+#[xdp]
+fn discard(_context: XdpContext) -> u32 {
+    XDP_DROP
+}
+
 /// Sends the frame it is given, an IPv4 TCP segment without options or data, back out from a new source each time. Run
 /// by `BPF_PROG_TEST_RUN` with live frames.
 #[xdp]
 fn flood(context: XdpContext) -> u32 {
     scatter(&mut Frame::<false>(&context)).unwrap_or(XDP_DROP)
+}
+
+/// The same, but a frame that is not yet due goes nowhere.
+#[xdp]
+fn paced(context: XdpContext) -> u32 {
+    if is_due() { scatter(&mut Frame::<false>(&context)).unwrap_or(XDP_DROP) } else { XDP_DROP }
+}
+
+/// Makes each and sends none: what making them costs.
+#[xdp]
+fn unsent(context: XdpContext) -> u32 {
+    scatter(&mut Frame::<false>(&context));
+    XDP_DROP
+}
+
+#[inline(always)]
+fn is_due() -> bool {
+    let Some(pace) = PACE.get_ptr_mut(0) else { return false };
+    // SAFETY: the entry is never freed; one thread runs this program at a time.
+    let pace = unsafe { &mut *pace };
+    if pace.interval == 0 {
+        return true;
+    }
+    // SAFETY: a plain helper call.
+    let now = unsafe { bpf_ktime_get_ns() } << Pace::FRACTION;
+    if now < pace.next {
+        return false;
+    }
+    // What was missed is not made up for beyond a few: a ring would only lose it.
+    let earliest = now - pace.interval * Pace::CATCH_UP;
+    pace.next = if pace.next > earliest { pace.next } else { earliest } + pace.interval;
+    true
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 
 mod backend;
 mod flood;
+mod nginx;
 mod process;
 mod programs;
 mod registry;
@@ -21,18 +22,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use aya::{Ebpf, EbpfLoader, programs::XdpMode};
 use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 
 pub use self::{
     backend::set_up_backend,
     flood::{Flood, LIVE_FRAMES_KERNEL},
+    nginx::start_nginx,
     process::{Running, find, run},
     servers::{Echo, Http},
     tap::{Seen, Sender, Tap, Way},
     wait::{wait_for, wait_until},
 };
-use crate::links::mac_text;
+use crate::{datapath::TRAFFIC_OBJECT, links::mac_text};
 
 /// A network of namespaces.
 pub struct Lab {
@@ -213,6 +216,16 @@ impl Host {
     pub fn route_packets(&self) -> Result<()> {
         self.set("net/ipv4/ip_forward", 1)?;
         self.set("net/ipv6/conf/all/forwarding", 1)
+    }
+
+    /// Attaches a program of those that make traffic, natively; it is there until the object is dropped.
+    pub fn attach_traffic(&self, interface: &str, name: &str) -> Result<Ebpf> {
+        let index = self.index(interface)?;
+        let mut object = EbpfLoader::new().load(TRAFFIC_OBJECT)?;
+        let program = programs::program(&mut object, name)?;
+        program.load()?;
+        self.within(|| Ok(program.attach_to_if_index(index, XdpMode::Driver)?))?;
+        Ok(object)
     }
 
     /// Runs `ip` in it.

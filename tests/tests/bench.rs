@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use lb_userspace::{datapath::requirements::Kernel, lab::LIVE_FRAMES_KERNEL};
@@ -46,8 +46,23 @@ const SIZE: Keys = &[
     ("jited_bytes", Value::is_u64),
 ];
 
+const FLOOD_COST: Keys = &[
+    ("filter", Value::is_string),
+    ("ns", Value::is_f64),
+    ("spread", Value::is_f64),
+    ("packets_per_core_second", Value::is_f64),
+    ("arrived", Value::is_u64),
+    ("dropped", Value::is_u64),
+];
+
 fn one_of(value: &Value, allowed: &[&str]) -> bool {
     value.as_str().is_some_and(|value| allowed.contains(&value))
+}
+
+/// Two at a time would disturb each other: both stay on the same CPU.
+fn turn() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The bench's JSON of a quick run; none where the kernel is too old for it.
@@ -56,9 +71,7 @@ fn bench(only: &str) -> Option<Value> {
         eprintln!("left out: needs kernel 5.18");
         return None;
     }
-    // Two at a time would disturb each other: both stay on the same CPU.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
     let output = command.args(["--quick", "-o", "json", "--only", only]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -118,6 +131,52 @@ fn end_to_end_every_packet_comes_back() {
     let Some(json) = bench("end_to_end ipip ipv6") else { return };
     assert!(json["rows"].as_array().unwrap().is_empty());
     assert_eq!(check(&json["end_to_end"], END_TO_END).len(), 1);
+}
+
+/// That each filter drops the flood, by its own counter, is what the bench itself insists on.
+#[test]
+fn the_flood_meets_every_filter() {
+    if Kernel::running().unwrap() < LIVE_FRAMES_KERNEL {
+        eprintln!("left out: needs kernel 5.18");
+        return;
+    }
+    let _turn = turn();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    let output = command.args(["flood", "--quick", "-o", "json", "--tables", "cost"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["version"], 1);
+    let rows = check(&json["cost"]["rows"], FLOOD_COST);
+    let names = column(rows, "filter");
+    assert_eq!(names, ["none", "weir_native", "weir_generic", "nft_ingress", "nft_raw", "iptables_raw", "conntrack"]);
+    for row in rows {
+        let [arrived, dropped] = ["arrived", "dropped"].map(|key| row[key].as_u64().unwrap());
+        let drops = row["filter"] != "none" && row["filter"] != "conntrack";
+        assert!(arrived > 100_000, "{row}");
+        assert!(if drops { dropped <= arrived && dropped * 100 > arrived * 99 } else { dropped == 0 }, "{row}");
+    }
+}
+
+/// A stack that tracks connections fills up; behind Weir there is nothing to track, and nothing grows.
+#[test]
+fn behind_weir_a_flood_leaves_no_trace() {
+    if Kernel::running().unwrap() < LIVE_FRAMES_KERNEL {
+        eprintln!("left out: needs kernel 5.18");
+        return;
+    }
+    let _turn = turn();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    let only = ["--only", "weir_native,conntrack", "--packets", "100000"];
+    let output = command.args(["flood", "-o", "json", "--tables", "memory"]).args(only).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [weir, conntrack] = [0, 1].map(|row| &json["memory"][row]);
+    let connections = |row: &Value, when: &str| row[when]["connections"].as_u64().unwrap();
+    assert_eq!([&weir["filter"], &conntrack["filter"]], ["weir_native", "conntrack"]);
+    assert_eq!(["before", "during", "after"].map(|when| connections(weir, when)), [0, 0, 0], "{weir}");
+    assert!(connections(conntrack, "after") > connections(conntrack, "before") + 10_000, "{conntrack}");
+    let agent = |when: &str| weir[when]["agent_bytes"].as_u64().unwrap();
+    assert!(agent("before") > 0 && agent("after").abs_diff(agent("before")) < 1 << 20, "{weir}");
 }
 
 #[test]

@@ -62,7 +62,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
-    /// Build, then measure what a packet costs (as root, through sudo where needed); `bench --help` lists the options
+    /// Build, then measure what a packet costs, or with `flood` compare filters under a SYN flood (as root, through sudo where
+    /// needed); `bench --help` lists the options
     #[command(disable_help_flag = true)]
     Bench {
         /// What the bench gets, exactly as given
@@ -128,7 +129,10 @@ fn perform(task: Task) -> Result<()> {
             command::exec(as_root(weir)?.arg("demo").args(arguments))
         }
         Task::Test { arguments } => test::run(&arguments),
-        Task::Bench { arguments } => command::exec(as_root(userspace::bench()?)?.args(arguments)),
+        Task::Bench { arguments } => {
+            setup::programs()?;
+            command::exec(as_root(userspace::bench()?)?.args(arguments))
+        }
         Task::Fuzz { minutes, seed, host_only } => fuzz::run(minutes, seed, host_only),
         Task::Deb { test } => {
             let package = deb::build()?;

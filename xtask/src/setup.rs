@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -33,6 +33,9 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("vsftpd", "vsftpd"),
     ("aiosmtpd", "python3-aiosmtpd"),
     ("redis-server", "redis-server"),
+    ("wrk", "wrk"),
+    ("iptables", "iptables"),
+    ("tshark", "tshark"),
 ];
 
 /// The programs that building the Debian package takes, and those that trying it takes.

@@ -15,8 +15,10 @@ pub fn build(release: bool) -> Result<PathBuf> {
     binary("weir", release)
 }
 
-/// Builds the bench and says where it is. What it measures runs in the kernel: optimising the bench changes nothing.
+/// Builds the bench and, beside it, the binary that it runs, and says where the bench is. What it measures runs in the kernel:
+/// optimising the bench changes nothing.
 pub fn bench() -> Result<PathBuf> {
+    binary("weir", false)?;
     binary("bench", false)
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::{
     config::Syn,
     datapath::{Access, Datapath, Pins},
-    lab::{self, Host, Http, Lab, Running, Switch, find, set_up_backend, wait_until},
+    lab::{self, Host, Http, Lab, Running, Switch, find, set_up_backend, start_nginx, wait_until},
     links::Mode,
     plan::Description,
 };
@@ -92,7 +92,7 @@ impl Network {
             set_up_backend(backend, &weir, &file, &["web", "tunnel", "web6"])?;
             let answer = format!("{} {}\n", backend.name(), "x".repeat(PAGE));
             self.servers.push(match find("nginx") {
-                Some(nginx) => Server::Nginx(start_nginx(backend, nginx, &answer)?),
+                Some(_) => Server::Nginx(start_nginx(backend, &answer)?),
                 None => Server::Tiny(Http::start(backend, 80, &answer)?),
             });
         }
@@ -212,40 +212,6 @@ backends = ["fd01::11", "fd01::12", "fd01::13*2"]
         let paths = |host: &Host| [lab::namespace_path(host), host.pins(), host.directory()];
         hosts.flat_map(paths).filter(|path| path.exists()).collect()
     }
-}
-
-fn start_nginx(host: &Host, nginx: PathBuf, answer: &str) -> Result<Running> {
-    let directory = host.directory();
-    let file = directory.join("nginx.conf");
-    let place = directory.display();
-    let text = format!(
-        r#"daemon off;
-master_process off;
-pid "{place}/nginx.pid";
-error_log "{place}/error.log";
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path "{place}/body";
-    proxy_temp_path "{place}/proxy";
-    fastcgi_temp_path "{place}/fastcgi";
-    uwsgi_temp_path "{place}/uwsgi";
-    scgi_temp_path "{place}/scgi";
-    server {{
-        listen 80;
-        listen [::]:80;
-        root "{place}/pages";
-        location / {{ try_files /page =404; }}
-    }}
-}}
-"#
-    );
-    fs::write(&file, text)?;
-    fs::create_dir_all(directory.join("pages"))?;
-    fs::write(directory.join("pages/page"), answer)?;
-    let mut command = host.command(nginx);
-    command.arg("-p").arg(&directory).arg("-c").arg(&file).arg("-e").arg(directory.join("error.log"));
-    host.spawn("nginx", &mut command)
 }
 
 /// A key that nobody else has, the same for the whole demo.

@@ -13,10 +13,11 @@ use aya::{
     programs::XdpMode,
 };
 use etherparse::PacketBuilder;
-use lb_common::abi::Address;
+use lb_common::abi::{Address, Pace};
+use nix::time::{ClockId, clock_gettime};
 
 use super::{Host, programs::program};
-use crate::datapath::{TRAFFIC_OBJECT, requirements::Kernel};
+use crate::datapath::{Plain, TRAFFIC_OBJECT, requirements::Kernel};
 
 /// From here on the kernel sends what a program is tried on.
 pub const LIVE_FRAMES_KERNEL: Kernel = Kernel(5, 18);
@@ -25,8 +26,13 @@ pub const LIVE_FRAMES_KERNEL: Kernel = Kernel(5, 18);
 const ROUND: u64 = 64;
 /// How long a round may take to arrive before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// An interface that is never up.
-const IDLE: &str = "idle";
+/// Interfaces that are never up, in pairs, and the programs on them.
+const IDLE: [(&str, &str); 2] = [("idle0", "idle1"), ("idle2", "idle3")];
+const PROGRAMS: [(&str, &str); 3] = [("flood", "idle0"), ("paced", "idle1"), ("unsent", "idle2")];
+/// Frames that one system call is for at most where they are paced: a few milliseconds of waiting for those due.
+const CHUNK: u32 = 1 << 16;
+/// Frames that the kernel makes before it lets go of them.
+const BATCH: u32 = 64;
 
 /// SYNs with window 0 and without options, from scattered sources.
 pub struct Flood {
@@ -36,6 +42,7 @@ pub struct Flood {
     /// A `struct xdp_md` that says how long the frame is and which interface it came by.
     context: [u8; 24],
     made: Array<MapData, u64>,
+    pace: Array<MapData, Plain<Pace>>,
 }
 
 impl Flood {
@@ -53,16 +60,21 @@ impl Flood {
             .override_global("SOURCE", &word(source), true)
             .override_global("VARY", &word(vary), true)
             .load(TRAFFIC_OBJECT)?;
-        let flood = program(&mut object, "flood")?;
-        flood.load()?;
         // The kernel takes 20 ms to make a program ready that is attached nowhere, in every round.
-        host.ip(&format!("link add {IDLE} type veth peer name {IDLE}-peer"))?;
-        let idle = host.index(IDLE)?;
-        host.within(|| Ok(flood.attach_to_if_index(idle, XdpMode::Driver)?))?;
+        for (one, other) in IDLE {
+            host.ip(&format!("link add {one} type veth peer name {other}"))?;
+        }
+        for (name, idle) in PROGRAMS {
+            let program = program(&mut object, name)?;
+            program.load()?;
+            let idle = host.index(idle)?;
+            host.within(|| Ok(program.attach_to_if_index(idle, XdpMode::Driver)?))?;
+        }
         let made = Array::try_from(object.take_map("MADE").context("no map MADE in the object")?)?;
         let frame = frame(host.mac(interface)?, to, source)?;
         let context = context(frame.len() as u32, host.index(interface)?);
-        Ok(Flood { host: host.clone(), object, frame, context, made })
+        let pace = Array::try_from(object.take_map("PACE").context("no map PACE in the object")?)?;
+        Ok(Flood { host: host.clone(), object, frame, context, made, pace })
     }
 
     /// Sends until so many have arrived, by `arrived`, which counts at the other end: a round at a time, the next once all
@@ -88,18 +100,52 @@ impl Flood {
         Ok(made)
     }
 
+    /// How many were made so far.
+    pub fn made(&self) -> Result<u64> {
+        Ok(self.made.get(&0, 0)?)
+    }
+
+    /// Sends at a steady rate, packets a second, or as fast as can be, for some time, which it
+    /// returns as it was. What is missed is not made up for.
+    pub fn send_at(&mut self, rate: Option<f64>, time: Duration) -> Result<Duration> {
+        let interval = rate.map_or(0, |rate| (1e9 / rate * f64::from(1 << Pace::FRACTION)) as u64);
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
+        self.pace.set(0, Plain(Pace { interval, next: now << Pace::FRACTION }), 0)?;
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            self.run("paced", CHUNK, BATCH)?;
+        }
+        Ok(begin.elapsed())
+    }
+
+    /// Sends so many as fast as can be; how long that took.
+    pub fn send_at_once(&mut self, packets: u32) -> Result<Duration> {
+        self.run("flood", packets, BATCH)
+    }
+
+    /// Makes so many and sends none; how long that took.
+    pub fn send_nothing(&mut self, packets: u32) -> Result<Duration> {
+        self.run("unsent", packets, BATCH)
+    }
+
     fn send_round(&mut self, packets: u32) -> Result<()> {
+        self.run("flood", packets, packets).map(drop)
+    }
+
+    fn run(&mut self, name: &str, packets: u32, batch: u32) -> Result<Duration> {
         let Flood { host, object, frame, context, .. } = self;
         host.within(|| {
             let options = TestRunOptions {
                 data_in: Some(frame),
                 ctx_in: Some(context),
                 repeat: packets,
-                attrs: TestRunAttrs::new().xdp_live_frames(packets),
+                attrs: TestRunAttrs::new().xdp_live_frames(batch),
                 ..TestRunOptions::default()
             };
-            program(object, "flood")?.test_run(options).context("the kernel did not send the flood's frames")?;
-            Ok(())
+            let program = program(object, name)?;
+            let begin = Instant::now();
+            program.test_run(options).context("the kernel did not send the flood's frames")?;
+            Ok(begin.elapsed())
         })
     }
 }
@@ -107,7 +153,9 @@ impl Flood {
 impl Drop for Flood {
     fn drop(&mut self) {
         // Gone with the lab at the latest.
-        let _ = self.host.ip(&format!("link delete {IDLE}"));
+        for (one, _) in IDLE {
+            let _ = self.host.ip(&format!("link delete {one}"));
+        }
     }
 }
 

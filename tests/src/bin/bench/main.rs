@@ -3,6 +3,7 @@
 mod beside;
 mod docs;
 mod end_to_end;
+mod flood;
 mod frames;
 mod machine;
 mod measure;
@@ -13,7 +14,7 @@ mod size;
 mod weir;
 
 use anyhow::{Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     datapath::requirements::{FRAGS_KERNEL, Kernel},
     lab::LIVE_FRAMES_KERNEL,
@@ -28,8 +29,10 @@ use rows::Measured;
 /// end to end over veth, against a program that only reflects; how long the programs are. docs/benchmarks.md says how to read
 /// them. Takes about six minutes, of one CPU, as root.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How to print: text is three tables, json {"version":1,"rows":[…]} with the other tables beside the rows
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -53,6 +56,12 @@ struct Arguments {
     always_restore: bool,
 }
 
+/// What else can be measured.
+#[derive(Subcommand)]
+enum Other {
+    Flood(flood::Arguments),
+}
+
 impl Arguments {
     fn generator(&self) -> Generator {
         Generator { barrier: self.barrier, always_restore: self.always_restore }
@@ -70,6 +79,9 @@ fn main() -> Result<()> {
     let kernel = Kernel::running()?;
     // Programs that a tail call joins must agree about frames in several buffers; the second table wants live frames.
     ensure!(kernel >= FRAGS_KERNEL && kernel >= LIVE_FRAMES_KERNEL, "kernel {kernel}: the bench needs 5.18 or newer");
+    if let Some(Other::Flood(arguments)) = &arguments.other {
+        return flood::run(arguments);
+    }
     let machine = machine::describe()?;
     let load = machine::Load::now()?;
     let report = measure(machine, &arguments)?;
