@@ -67,6 +67,8 @@ abi! {
     BenchTraffic = 168,
     BenchTurn = 24,
     Pace = 16,
+    Stream = 88,
+    Arrivals = 131_080,
     Half = 1_081_448,
     Live = 2_687_528,
     LiveHead = 328,
@@ -574,6 +576,41 @@ impl Pace {
     pub const FRACTION: u32 = 8;
     /// Packets that may follow each other at once where some were missed.
     pub const CATCH_UP: u64 = 32;
+}
+
+/// Length of the frames of a [`Stream`], bytes.
+pub const STREAM_FRAME: usize = 64;
+/// Flows of a stream, numbered; a power of two, below 2^16.
+pub const STREAM_FLOWS: u32 = 16_384;
+/// Places where frames of a stream may arrive. At 0 are counted those that were for nobody.
+pub const STREAM_PLACES: u32 = 16;
+/// What the sources of a stream begin with; the flow's number follows.
+pub const STREAM_NETWORK: [u8; 2] = [10, 64];
+
+/// Numbered frames without an end, and how they are paced: not more are under way than a veth's ring holds.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stream {
+    /// How many have been sent. Flows take turns.
+    pub sent: u64,
+    /// Frame of flow 0: TCP over IPv4, no options.
+    pub frame: [u64; STREAM_FRAME / 8],
+    /// Frames that are no longer waited for.
+    pub given_up: u64,
+    /// How long frames are waited for, ns.
+    pub patience_ns: u32,
+    /// Since when, the low bits of a clock in ns; 0 while none are waited for.
+    pub waiting_since: u32,
+}
+
+/// What has arrived at a place.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Arrivals {
+    /// All of it.
+    pub total: u64,
+    /// By flow.
+    pub flows: [u64; STREAM_FLOWS as usize],
 }
 
 /// What `weir_explain` puts in front of the packet it was given: the decision, and how it came about.

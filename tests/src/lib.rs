@@ -5,11 +5,14 @@
 pub mod cases;
 pub mod catalogue;
 pub mod counted;
+pub mod docs;
 pub mod expect;
 pub mod frames;
 pub mod fuzz;
 pub mod host;
 pub mod kernel;
+pub mod machine;
 pub mod mutate;
+pub mod objects;
 pub mod reference;
 pub mod setup;

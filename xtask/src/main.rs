@@ -70,6 +70,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
+    /// Build, then show what becomes of packets when something changes or breaks (as root, through sudo where needed);
+    /// `faults --help` lists the options
+    #[command(disable_help_flag = true)]
+    Faults {
+        /// What the faults get, exactly as given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
     /// Build, then compare the path with the specification written a second time, on frames that nobody thought of: on the
     /// host, guided by coverage, and in the kernel (as root, through sudo where needed)
     Fuzz {
@@ -132,6 +140,10 @@ fn perform(task: Task) -> Result<()> {
         Task::Bench { arguments } => {
             setup::programs()?;
             command::exec(as_root(userspace::bench()?)?.args(arguments))
+        }
+        Task::Faults { arguments } => {
+            setup::programs()?;
+            command::exec(as_root(userspace::faults()?)?.args(arguments))
         }
         Task::Fuzz { minutes, seed, host_only } => fuzz::run(minutes, seed, host_only),
         Task::Deb { test } => {

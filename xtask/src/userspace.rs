@@ -1,4 +1,4 @@
-//! Building the binary `weir`, with the programs for the kernel inside, the bench and the fuzzer.
+//! Building the binary `weir`, with the programs for the kernel inside, the bench, the faults and the fuzzer.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -20,6 +20,12 @@ pub fn build(release: bool) -> Result<PathBuf> {
 pub fn bench() -> Result<PathBuf> {
     binary("weir", false)?;
     binary("bench", false)
+}
+
+/// Builds `weir` as it is installed, and beside it what shows its faults, and says where that is.
+pub fn faults() -> Result<PathBuf> {
+    build(true)?;
+    binary("faults", true)
 }
 
 /// Builds the fuzzer and says where it is.

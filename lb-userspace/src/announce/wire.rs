@@ -3,16 +3,23 @@
 use std::io::{self, Read};
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep};
 
 /// More than any frame that claims an address.
 const FRAME: usize = 256;
 
 /// Room for answers that nobody has read yet.
 const ANSWER_BUFFER: usize = 4 << 20;
+
+/// How long a full queue may refuse a frame, and how often that is tried: it empties within microseconds, and fills again.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
+/// See [`ROOM_WITHIN`].
+const ROOM_AGAIN: Duration = Duration::from_millis(1);
 
 /// The socket.
 pub struct Wire(AsyncFd<Socket>);
@@ -30,11 +37,16 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Sends one frame.
+    /// Sends one frame. Where forwarded packets leave the interface's queue no room, it waits for some.
     pub async fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let end = Instant::now() + ROOM_WITHIN;
         loop {
-            if let Ok(sent) = self.0.writable().await?.try_io(|socket| socket.get_ref().send(frame)) {
-                return sent.map(|_| ());
+            match self.0.writable().await?.try_io(|socket| socket.get_ref().send(frame)) {
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) && Instant::now() < end => {
+                    sleep(ROOM_AGAIN).await;
+                }
+                Ok(sent) => return sent.map(|_| ()),
+                Err(_) => {}
             }
         }
     }

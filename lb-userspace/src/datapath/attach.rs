@@ -67,7 +67,7 @@ struct Attached {
 
 fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> Result<Attached> {
     let Some(link) = pinned_link(pins, interface)? else {
-        let (mode, link) = attach_new(program, interface, mode)?;
+        let (mode, link) = attach_new(pins, program, interface, mode)?;
         return Ok(Attached { mode, before: None, link: Some(link) });
     };
     let running = interface.xdp.map_or(Mode::Native, |xdp| xdp.mode);
@@ -78,7 +78,7 @@ fn attach(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<M
     // A link keeps its mode, and an interface takes one program: the old must go first.
     drop(link);
     link::detach(&pins.link(&interface.name))?;
-    match attach_new(program, interface, mode) {
+    match attach_new(pins, program, interface, mode) {
         Ok((mode, link)) => Ok(Attached { mode, before: Some(running), link: Some(link) }),
         Err(error) => {
             if let Err(error) = reattach(pins, interface, running) {
@@ -95,7 +95,7 @@ pub fn attach_again(pins: &Pins, interface: &Attachment, mode: Option<Mode>) -> 
     if path.exists() {
         link::detach(&path)?;
     }
-    let (mode, link) = attach_new(&mut old_program(pins, interface)?, interface, mode)?;
+    let (mode, link) = attach_new(pins, &mut old_program(pins, interface)?, interface, mode)?;
     pin(pins, interface, link)?;
     Ok(mode)
 }
@@ -125,7 +125,7 @@ fn old_program(pins: &Pins, interface: &Attachment) -> Result<Xdp> {
 }
 
 fn reattach(pins: &Pins, interface: &Attachment, mode: Mode) -> Result<()> {
-    let (_, link) = attach_new(&mut old_program(pins, interface)?, interface, Some(mode))?;
+    let (_, link) = attach_new(pins, &mut old_program(pins, interface)?, interface, Some(mode))?;
     pin(pins, interface, link)
 }
 
@@ -144,7 +144,7 @@ fn update(program: &mut Xdp, link: XdpLink) -> Result<()> {
 }
 
 /// Attaches by a new link: in the mode asked for, or natively and, where that does not work, generically.
-fn attach_new(program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> Result<(Mode, FdLink)> {
+fn attach_new(pins: &Pins, program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> Result<(Mode, FdLink)> {
     let name = &interface.name;
     let modes = match mode {
         Some(Mode::Native) => &[Mode::Native][..],
@@ -166,7 +166,7 @@ fn attach_new(program: &mut Xdp, interface: &Attachment, mode: Option<Mode>) -> 
                 return Ok((*mode, link));
             }
             Err(error) => {
-                if let Some(holder) = occupied(&error, interface) {
+                if let Some(holder) = occupied(pins, &error, interface) {
                     bail!(
                         "interface {name:?}: its XDP hook is taken by {holder}: detach that first (ip link set dev {name} xdp off, \
                          or weir detach if it is another instance of weir)"
@@ -204,7 +204,7 @@ fn pinned_link(pins: &Pins, interface: &Attachment) -> Result<Option<XdpLink>> {
 }
 
 /// Who holds the hook, if that is why attaching failed.
-fn occupied(error: &ProgramError, interface: &Attachment) -> Option<String> {
+fn occupied(pins: &Pins, error: &ProgramError, interface: &Attachment) -> Option<String> {
     let ProgramError::SyscallError(error) = error else { return None };
     if !matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) {
         return None;
@@ -213,9 +213,20 @@ fn occupied(error: &ProgramError, interface: &Attachment) -> Option<String> {
     let name = id.and_then(|id| {
         aya::programs::loaded_programs().flatten().find(|program| program.id() == id)?.name_as_str().map(str::to_owned)
     });
+    let instance = id.and_then(|id| instance(pins, &interface.name, id)).unwrap_or_default();
     Some(match (id, name) {
-        (Some(id), Some(name)) => format!("program {name:?} (id {id})"),
+        (Some(id), Some(name)) => format!("program {name:?} (id {id}){instance}"),
         (Some(id), None) => format!("program id {id}"),
         _ => "another program".into(),
     })
+}
+
+/// The weir whose program that is, if its pins lie beside ours or in the usual place.
+fn instance(pins: &Pins, interface: &str, program: u32) -> Option<String> {
+    let beside = pins.root().parent().and_then(|parent| std::fs::read_dir(parent).ok());
+    let roots = beside.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut all = roots.chain([pins::DEFAULT.into()]).map(Pins::new);
+    let holder = all.find(|other| other.program_of(interface) == Some(program))?;
+    let agent = holder.holder().map_or("no agent".to_owned(), |pid| format!("pid {pid}"));
+    Some(format!(" of the weir at {} ({agent})", holder.root().display()))
 }

@@ -31,13 +31,12 @@ use lb_common::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use self::mapped::Mapped;
 pub use self::{
     adopt::{Adopted, Found, find},
     apply::{Beside, grace_period},
     attach::attach_again,
     load::{Attachment, Events, Loaded, Started, load},
-    mapped::Access,
+    mapped::{Access, Mapped},
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };

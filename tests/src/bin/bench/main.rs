@@ -1,11 +1,9 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
 mod beside;
-mod docs;
 mod end_to_end;
 mod flood;
 mod frames;
-mod machine;
 mod measure;
 mod plan;
 mod report;
@@ -22,6 +20,7 @@ use lb_userspace::{
 use measure::Generator;
 use report::Report;
 use rows::Measured;
+use tests::{docs, machine};
 
 /// Measures what a packet costs.
 ///
@@ -82,12 +81,12 @@ fn main() -> Result<()> {
     if let Some(Other::Flood(arguments)) = &arguments.other {
         return flood::run(arguments);
     }
-    let machine = machine::describe()?;
+    let machine = machine::describe("BPF_PROG_TEST_RUN on one CPU")?;
     let load = machine::Load::now()?;
     let report = measure(machine, &arguments)?;
     let report = Report { warnings: load.warning_since()?.into_iter().chain(report.warnings).collect(), ..report };
     if arguments.write_docs {
-        docs::write(&report)?;
+        docs::write("benchmarks.md", &report.text())?;
     }
     match arguments.output {
         Output::Text => println!("{}", report.text()),

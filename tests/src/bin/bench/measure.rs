@@ -143,13 +143,10 @@ impl Bench {
 
 /// The object with the bench's own programs.
 pub fn load_object(Generator { barrier, always_restore }: Generator) -> Result<Ebpf> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf-objects/bench.o");
-    let path = std::env::var("WEIR_OBJECTS").map_or(path.to_owned(), |directory| format!("{directory}/bench.o"));
-    let bytes = std::fs::read(&path).with_context(|| format!("{path}: run `cargo xtask build`"))?;
     Ok(EbpfLoader::new()
         .override_global("BARRIER", &u32::from(barrier), true)
         .override_global("ALWAYS_RESTORE", &u32::from(always_restore), true)
-        .load(&bytes)?)
+        .load(&tests::objects::read("bench")?)?)
 }
 
 /// Stays on the last CPU that it may use, the first having most of the interrupts, and before everything else there if

@@ -15,7 +15,7 @@ use self::{
     report::Report,
     stand::{Cpus, pin},
 };
-use crate::{Output, machine};
+use crate::Output;
 
 /// Compares filters under a SYN flood.
 ///
@@ -79,8 +79,8 @@ fn named(name: &str) -> Result<Filter, String> {
 
 /// Measures what is wanted and prints it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let machine = machine::describe()?;
-    let load = machine::Load::now()?;
+    let machine = tests::machine::describe("BPF_PROG_TEST_RUN on one CPU")?;
+    let load = tests::machine::Load::now()?;
     let cpus = Cpus::choose()?;
     let tools = tools()?;
     // On a thread of its own, as it stays where it is pinned.
@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         machine: format!("{machine}, {tools}"),
     };
     if arguments.write_docs {
-        crate::docs::write_flood(&report.text())?;
+        tests::docs::write("flood.md", &report.text())?;
     }
     match arguments.output {
         Output::Text => println!("{}", report.text()),

@@ -1,30 +1,18 @@
-//! The last run's tables in docs/benchmarks.md and docs/flood.md.
+//! The tables of a last run in a document.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::report::Report;
-
-const BENCHMARKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
-const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/flood.md");
 const BEGIN: &str = "<!-- The last run: `--write-docs` writes from here -->\n";
 const END: &str = "<!-- to here. -->\n";
 
-/// Puts the tables of a run in the place of those before.
-pub fn write(report: &Report) -> Result<()> {
-    write_into(BENCHMARKS, &report.text())
-}
-
-/// The same for the flood's.
-pub fn write_flood(tables: &str) -> Result<()> {
-    write_into(FLOOD, tables)
-}
-
-fn write_into(path: &str, tables: &str) -> Result<()> {
-    let document = fs::read_to_string(path).with_context(|| format!("{path}: cannot be read"))?;
+/// Puts the tables of a run in the place of those before, in a document below docs.
+pub fn write(document: &str, tables: &str) -> Result<()> {
+    let path = format!("{}/../docs/{document}", env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(&path).with_context(|| format!("{path}: cannot be read"))?;
     let document = replaced(&document, tables).with_context(|| format!("{path}: no place for the last run"))?;
-    fs::write(path, document).with_context(|| format!("{path}: cannot be written"))
+    fs::write(&path, document).with_context(|| format!("{path}: cannot be written"))
 }
 
 fn replaced(document: &str, tables: &str) -> Option<String> {

@@ -4,8 +4,8 @@ use std::{fs, process::Command, time::Instant};
 
 use anyhow::{Context, Result};
 
-/// One line: processor, cores, kernel, mode, commit.
-pub fn describe() -> Result<String> {
+/// One line: processor, cores, kernel, how packets were made, mode, commit.
+pub fn describe(how: &str) -> Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
@@ -21,7 +21,7 @@ pub fn describe() -> Result<String> {
     let commit =
         commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty());
     Ok(format!(
-        "{}, {cores} CPUs, kernel {}, BPF_PROG_TEST_RUN on one CPU, {jit}, commit {}",
+        "{}, {cores} CPUs, kernel {}, {how}, {jit}, commit {}",
         model.unwrap_or("unknown processor"),
         kernel.trim(),
         commit.as_deref().unwrap_or("unknown")
@@ -42,6 +42,7 @@ const BUSY: f64 = 0.1;
 const STOLEN: f64 = 0.01;
 
 impl Load {
+    /// As it is now.
     pub fn now() -> Result<Load> {
         let stat = fs::read_to_string("/proc/stat")?;
         let all = stat.lines().next().context("/proc/stat is empty")?;
