@@ -12,7 +12,7 @@ fi
 
 # Programs whose packages would start them at boot. Asked before: one that was there already stays as it is.
 missing=
-for service in nginx prometheus vsftpd redis-server; do
+for service in nginx prometheus prometheus-alertmanager vsftpd redis-server; do
     command -v $service > /dev/null || missing="$missing $service"
 done
 

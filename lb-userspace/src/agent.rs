@@ -23,7 +23,7 @@ use tracing::{info, warn};
 pub use self::host::node_addresses;
 use self::{
     apply::Generation,
-    command::{Applied, Event, Requests},
+    command::{Applied, Event, Kind, Requests},
     pending::Pending,
     ports::{Open, Ports, Sockets},
     ways::Ways,
@@ -33,6 +33,7 @@ use crate::{
     datapath::{self, Datapath, Events, Pins, requirements},
     links::{self, Link, Mode},
     next_hops::Resolver,
+    notify::Notifier,
     overrides::{self, Overrides},
     report::Shared,
     service::Service,
@@ -70,13 +71,17 @@ pub struct Ends {
     pub ports: Ports,
     /// What it knows of itself.
     pub report: Shared,
+    /// Who is told what has changed.
+    pub notifier: Notifier,
 }
 
 impl Ends {
     /// Those of an agent that is asked there; and where its sockets can be found.
-    pub fn new(requests: Requests) -> (Ends, Open) {
+    pub fn new(requests: Requests) -> Result<(Ends, Open)> {
         let (ports, open) = Ports::new();
-        (Ends { requests, ports, report: Shared::default() }, open)
+        let report = Shared::default();
+        let notifier = Notifier::start(report.clone())?;
+        Ok((Ends { requests, ports, report, notifier }, open))
     }
 }
 
@@ -97,6 +102,7 @@ pub async fn run<T>(pins: &Pins, options: &Options, mut ends: Ends, open: impl F
     let sockets = ends.ports.prepare(&wanted.config.metrics).inspect_err(|_| pins.remove_empty())?;
     ends.ports.serve(sockets);
     ends.report.update(|report| report.metrics = ends.ports.report());
+    ends.notifier.receivers(&wanted.config.receivers);
     let _opened = open().inspect_err(|_| pins.remove_empty())?;
     let started = start::start((pins, options, &ends), wanted, kernel, &mut stop).await;
     let (mut agent, events) = started.inspect_err(|_| pins.remove_empty())?;
@@ -167,6 +173,7 @@ struct Agent {
     wanted: Wanted,
     ports: Ports,
     report: Shared,
+    notifier: Notifier,
     /// What the tables in use are, and follow from.
     running: Generation,
     /// The grace period of the last change, while it lasts.
@@ -210,6 +217,7 @@ impl Agent {
             wanted,
             ports: ends.ports.clone(),
             report: ends.report.clone(),
+            notifier: ends.notifier.clone(),
             running,
             grace: None,
             pending: None,
@@ -256,7 +264,7 @@ impl Agent {
     async fn reload(&mut self, service: &Service) {
         service.reloading();
         let applied = self.apply_file(None, None).await;
-        self.note(None, "SIGHUP", "the old configuration stays: ", applied.as_ref().map(said));
+        self.note(Kind::Reload, None, "SIGHUP", "the old configuration stays: ", applied.as_ref().map(said));
         service.reloaded();
     }
 
@@ -266,7 +274,7 @@ impl Agent {
         if applied.is_err() {
             self.step_ms = Some(overrides::now_ms() + PAUSE_MS);
         }
-        self.note(None, "drain step", "the last one stays, trying again: ", applied.as_ref().map(said));
+        self.note(Kind::Override, None, "drain step", "the last one stays, trying again: ", applied.as_ref().map(said));
     }
 
     /// What was applied is not confirmed: back to what was before.
@@ -281,7 +289,7 @@ impl Agent {
         if applied.is_err() {
             self.pending = Some(pending.again_at(overrides::now_ms() + PAUSE_MS));
         }
-        self.note(None, "not confirmed, going back", "trying again: ", applied.as_ref().map(said));
+        self.note(Kind::Reload, None, "not confirmed, going back", "trying again: ", applied.as_ref().map(said));
     }
 
     /// A second has passed.

@@ -133,7 +133,7 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     let cli::Run { config, state, detach_on_exit, force, .. } = options.clone();
     let options = agent::Options { config, state, mode, detach_on_exit, force };
     let (handle, requests) = agent::command::channel();
-    let (ends, sockets) = agent::Ends::new(requests);
+    let (ends, sockets) = agent::Ends::new(requests)?;
     let report = ends.report.clone();
     let open = || {
         let (read, scraped, known, told) = (pins.clone(), pins.clone(), report.clone(), report.clone());

@@ -24,7 +24,7 @@ use std::{
 
 use lb_userspace::{
     agent::{
-        command::{self, Answer, Applied, Caller, Command as Asked, Event},
+        command::{self, Answer, Applied, Caller, Command as Asked, Event, Kind},
         ports::Ports,
     },
     control::{Control, MAX_BODY_BYTES, Reader, Readers, socket::default_path},
@@ -207,7 +207,14 @@ fn obey(command: &Asked) -> Result<Answer, String> {
         Asked::Confirm => Answer::Confirmed { file: "/etc/weir/weir.toml".into() },
         Asked::Announce(announce) => Answer::Announced { announce: *announce },
         Asked::Events => Answer::Events {
-            events: vec![Event { time_ms: 1, uid: Some(0), verb: "confirm".into(), ok: true, result: "stays".into() }],
+            events: vec![Event {
+                time_ms: 1,
+                kind: Kind::Reload,
+                uid: Some(0),
+                verb: "confirm".into(),
+                ok: true,
+                result: "stays".into(),
+            }],
         },
     })
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// From the bottom to the top: a module may use only those above it in this list.
 const LAYERS: [&[&str]; 14] = [
-    &["netlink"],
+    &["netlink", "clock"],
     &["links"],
     &["next_hops", "announce", "offloads", "steering"],
     &["config"],
@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 14] = [
     &["stats", "explain", "report"],
     &["show", "metrics"],
     &["readings"],
-    &["stop", "service"],
+    &["stop", "service", "notify"],
     &["agent"],
     &["control"],
     &["backend", "lab", "demo", "cli", "log", "manual", "verbs"],

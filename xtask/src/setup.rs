@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 22] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -29,6 +29,7 @@ const PROGRAMS: [(&str, &str); 22] = [
     ("ncat", "ncat"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("dnsmasq", "dnsmasq-base"),
     ("vsftpd", "vsftpd"),
     ("aiosmtpd", "python3-aiosmtpd"),

@@ -101,6 +101,9 @@ impl Agent {
             applied.changes = self.replace(&config, tables, || applied.took_us = micros(begin)).await?;
         }
         self.serve_metrics(sockets);
+        if self.wanted.config.receivers != wanted.config.receivers {
+            self.notifier.receivers(&wanted.config.receivers);
+        }
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
         self.wanted = wanted;
         Ok(applied)

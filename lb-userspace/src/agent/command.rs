@@ -86,6 +86,17 @@ impl fmt::Display for Command {
     }
 }
 
+impl Command {
+    /// What kind of event it makes.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Command::Apply { .. } | Command::Confirm | Command::Plan { .. } | Command::Events => Kind::Reload,
+            Command::Change { .. } | Command::Revert { .. } => Kind::Override,
+            Command::Announce(_) => Kind::Announce,
+        }
+    }
+}
+
 /// What an agent says to a command that it obeyed.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
@@ -144,11 +155,41 @@ pub struct Caller {
     pub gid: u32,
 }
 
+/// What events are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A configuration that was read.
+    #[default]
+    Reload,
+    /// What an operator said of single backends, and the steps of a drain.
+    Override,
+    /// Whether VIPs are announced.
+    Announce,
+    /// An attached interface.
+    Interface,
+}
+
+impl Kind {
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Reload => "reload",
+            Kind::Override => "override",
+            Kind::Announce => "announce",
+            Kind::Interface => "interface",
+        }
+    }
+}
+
 /// Something that was asked for, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Event {
     /// When, by the wall clock: milliseconds since 1970.
     pub time_ms: u64,
+    /// What it is about.
+    #[serde(default)]
+    pub kind: Kind,
     /// By whom; none if it was a signal or the time that had come.
     pub uid: Option<u32>,
     /// What, as it is typed.

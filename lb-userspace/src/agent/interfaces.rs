@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use anyhow::anyhow;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::{Agent, host};
+use super::{Agent, command::Kind, host};
 use crate::{
     announce, datapath,
     links::{Link, mac_text},
+    notify::{Notice, Subject},
 };
 
 impl Agent {
@@ -23,10 +25,33 @@ impl Agent {
                 None => self.interface_is_gone(number, old),
             }
         }
+        self.note_interfaces(&before);
         if self.attached.iter().map(|link| link.index).ne(before.iter().map(|link| link.index)) {
             self.ways.renumber(links, &self.attached);
             self.ways.apply(&self.datapath, &self.resolver.snapshot());
         }
+    }
+
+    /// Tells which of them work no longer, or again.
+    fn note_interfaces(&mut self, before: &[Link]) {
+        let works = |link: &Link| link.index != 0 && link.works();
+        let changed = before.iter().zip(&self.attached).filter(|(old, new)| works(old) != works(new));
+        let changed: Vec<_> = changed.map(|(_, new)| (new.name.clone(), works(new))).collect();
+        for (name, works) in &changed {
+            let verb = format!("interface {name}");
+            let lost = anyhow!("is gone, down or without weir's program: nothing is forwarded there");
+            let result = if *works { Ok("works again".to_owned()) } else { Err(&lost) };
+            self.note(Kind::Interface, None, &verb, "", result);
+        }
+        let notice = |(name, works)| {
+            let subject = Subject::Interface(name);
+            if works {
+                Notice::good(subject, "works again")
+            } else {
+                Notice::bad(subject, "nothing is forwarded there")
+            }
+        };
+        self.notifier.tell(changed.into_iter().map(notice).collect());
     }
 
     fn interface_is_gone(&mut self, number: usize, old: &Link) {

@@ -8,12 +8,13 @@ use tracing::{error, info};
 
 use super::{
     Agent, Wanted,
-    command::{Answer, Applied, Command, Event, Request},
+    command::{Answer, Applied, Command, Event, Kind, Request},
     one_line,
     pending::Pending,
     said,
 };
 use crate::{
+    notify::{Notice, Subject},
     overrides::{self, Verb},
     report::Reload,
 };
@@ -25,17 +26,25 @@ impl Agent {
     /// Does what is asked for, and answers.
     pub(super) async fn serve(&mut self, request: Request) {
         let Request { by, command, answer } = request;
-        let (verb, asks) = (command.to_string(), matches!(command, Command::Plan { .. } | Command::Events));
+        let (kind, verb, asks) =
+            (command.kind(), command.to_string(), matches!(command, Command::Plan { .. } | Command::Events));
         let result = self.obey(command).await;
         if !asks {
-            self.note(Some(by.uid), &verb, "nothing was changed: ", result.as_ref().map(in_words));
+            self.note(kind, Some(by.uid), &verb, "nothing was changed: ", result.as_ref().map(in_words));
         }
         // Whoever asked may have gone away.
         let _ = answer.send(result.map_err(|error| one_line(&error)));
     }
 
     /// Writes into the log and remembers what came of something; `fault` is what begins an error.
-    pub(super) fn note(&mut self, uid: Option<u32>, verb: &str, fault: &str, result: Result<String, &anyhow::Error>) {
+    pub(super) fn note(
+        &mut self,
+        kind: Kind,
+        uid: Option<u32>,
+        verb: &str,
+        fault: &str,
+        result: Result<String, &anyhow::Error>,
+    ) {
         let by = uid.map(|uid| format!(" (uid {uid})")).unwrap_or_default();
         let ok = result.is_ok();
         let result = result.unwrap_or_else(|error| format!("{fault}{}", one_line(error)));
@@ -44,10 +53,14 @@ impl Agent {
         } else {
             error!("{verb}{by}: {result}");
         }
+        self.report.update(|report| {
+            let outcomes = report.events.entry(kind.label().to_owned()).or_default();
+            *(if ok { &mut outcomes.done } else { &mut outcomes.failed }) += 1;
+        });
         while self.events.len() >= EVENTS {
             self.events.pop_front();
         }
-        self.events.push_back(Event { time_ms: overrides::now_ms(), uid, verb: verb.to_owned(), ok, result });
+        self.events.push_back(Event { time_ms: overrides::now_ms(), kind, uid, verb: verb.to_owned(), ok, result });
     }
 
     async fn obey(&mut self, command: Command) -> Result<Answer> {
@@ -97,10 +110,18 @@ impl Agent {
 
     /// Takes note of what became of a configuration that was read.
     fn read_anew(&self, error: Option<&anyhow::Error>) {
-        self.report.update(|report| match error {
-            Some(error) => report.reload.error = Some(one_line(error)),
-            None => report.reload = Reload { done_ms: overrides::now_ms(), error: None },
-        });
+        let subject = Subject::Configuration;
+        let notice = match error.map(one_line) {
+            Some(error) => {
+                self.report.update(|report| report.reload.error = Some(error.clone()));
+                Notice::bad(subject, format!("what was read last is not in effect: {error}"))
+            }
+            None => {
+                self.report.update(|report| report.reload = Reload { done_ms: overrides::now_ms(), error: None });
+                Notice::good(subject, "what was read last is in effect")
+            }
+        };
+        self.notifier.tell(vec![notice]);
     }
 
     fn confirm(&mut self) -> Result<Answer> {

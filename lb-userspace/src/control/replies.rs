@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     agent::command::{Answer, Applied, Event},
+    clock::utc,
     config::ConfigError,
     plan::diff::Changes,
     readings::{NoSuchService, Page},
@@ -183,7 +184,7 @@ pub fn agent_report(body: &str) -> Result<Report> {
 
 /// One line, whatever the result was.
 pub fn event_text(event: &Event) -> String {
-    let Event { time_ms, uid, verb, ok, result } = event;
+    let Event { time_ms, uid, verb, ok, result, .. } = event;
     let by = uid.map_or("by itself".to_owned(), |uid| format!("uid {uid}"));
     let how = if *ok { "done" } else { "refused" };
     let result: Vec<_> = result.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -191,49 +192,21 @@ pub fn event_text(event: &Event) -> String {
     format!("{}  {by}  {verb}  {how}{result}", utc(*time_ms))
 }
 
-/// A moment as RFC 3339 has it, to the millisecond.
-fn utc(time_ms: u64) -> String {
-    let (seconds, ms) = (time_ms / 1_000, time_ms % 1_000);
-    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let months = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in months {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", days + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_written_as_the_calendar_has_them() {
-        for (time_ms, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(utc(time_ms), expected);
-        }
-    }
+    use crate::agent::command::Kind;
 
     #[test]
     fn an_event_is_one_line() {
-        let event = Event { time_ms: 0, uid: Some(7), verb: "apply".into(), ok: false, result: "a:\n\n  b\n".into() };
+        let event = Event {
+            time_ms: 0,
+            kind: Kind::Reload,
+            uid: Some(7),
+            verb: "apply".into(),
+            ok: false,
+            result: "a:\n\n  b\n".into(),
+        };
         assert_eq!(event_text(&event), "1970-01-01T00:00:00.000Z  uid 7  apply  refused: a:; b");
         let event = Event { uid: None, ok: true, result: String::new(), ..event };
         assert_eq!(event_text(&event), "1970-01-01T00:00:00.000Z  by itself  apply  done");

@@ -50,7 +50,7 @@ impl Inside {
             let result = host.within(|| {
                 runtime().block_on(async {
                     tokio::select! {
-                        result = agent::run(&pins, &options, agent::Ends::new(requests).0, || Ok(())) => result,
+                        result = agent::run(&pins, &options, agent::Ends::new(requests)?.0, || Ok(())) => result,
                         () = ended.notified() => Ok(()),
                     }
                 })
