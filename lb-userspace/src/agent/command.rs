@@ -168,6 +168,10 @@ pub enum Kind {
     Announce,
     /// An attached interface.
     Interface,
+    /// Which backends work, and addresses that are withdrawn or announced again for it.
+    Health,
+    /// The SYN filter, where it acts by itself.
+    Filter,
 }
 
 impl Kind {
@@ -178,6 +182,8 @@ impl Kind {
             Kind::Override => "override",
             Kind::Announce => "announce",
             Kind::Interface => "interface",
+            Kind::Health => "health",
+            Kind::Filter => "filter",
         }
     }
 }
