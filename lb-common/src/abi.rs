@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
@@ -56,7 +56,7 @@ abi! {
     Active = 8,
     Settings = 104,
     Service = 32,
-    SlotPair = 8,
+    Ids = 8,
     Backend = 32,
     Interface = 40,
     VipEvents = 128,
@@ -168,7 +168,7 @@ impl Match {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Service {
-    /// Where the ring begins in RINGS, in slots.
+    /// Where the ring begins in RINGS, in slots; a multiple of [`SLOTS_PER_ELEMENT`].
     pub ring: u32,
     /// The ring's size as a power of two: see [`Service::ring_mask`]. In an entry of kind [`Match::ADDRESS`] the ring is that
     /// of all UDP services on this address, if they share one ([`Service::UDP_RING`]).
@@ -228,22 +228,29 @@ pub struct Slot {
     pub second: u16,
 }
 
-impl Slot {
-    const fn bits(self) -> u64 {
-        self.first as u64 | (self.second as u64) << 16
-    }
-}
+/// Slots that share an element of RINGS and SECONDS, because elements of arrays round up to 8 bytes; a power of two. Rings
+/// begin at multiples of it.
+pub const SLOTS_PER_ELEMENT: u32 = 4;
 
-/// One element of RINGS: array elements round up to 8 bytes, so two slots share one. The slot with the even index stands
-/// in the lower half, the first of each slot in its lower half.
+/// One element of RINGS (who owns a slot) or SECONDS (who would, see [`Slot`]): the backends of [`SLOTS_PER_ELEMENT`] slots
+/// of neighbouring indices, the lowest in the lowest bits. Two arrays, because packets read only the first: what they touch
+/// at random should be small.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotPair(pub u64);
+pub struct Ids(pub u64);
 
-impl SlotPair {
-    /// Two slots of neighbouring indices, the even one first.
-    pub const fn new(even: Slot, odd: Slot) -> Self {
-        SlotPair(even.bits() | odd.bits() << 32)
+impl Ids {
+    /// Of so many slots.
+    pub const fn new(ids: [u16; SLOTS_PER_ELEMENT as usize]) -> Self {
+        let [a, b, c, d] = ids;
+        Ids(a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48)
+    }
+
+    /// The one of the slot `index` of the arena.
+    #[inline(always)]
+    pub const fn of(self, index: u32) -> u16 {
+        // A shift, where a branch would be guessed wrong.
+        (self.0 >> ((index % SLOTS_PER_ELEMENT) * 16)) as u16
     }
 }
 

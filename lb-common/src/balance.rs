@@ -4,7 +4,10 @@
 //! judged by the destination address, everything else by the service; what is not for a VIP is passed untouched.
 
 use crate::{
-    abi::{Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, Service, Settings},
+    abi::{
+        Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, SLOTS_PER_ELEMENT, Service,
+        Settings,
+    },
     family::Family,
     filter::{self, Syn},
     fragment::{self, Fragment},
@@ -12,7 +15,7 @@ use crate::{
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
-    ring, too_big,
+    too_big,
     verdict::Verdict,
     wire::{
         ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_DF, IPV4_NOT_WHOLE, IPV4_OFFSET, Ipv4, Ipv6, NEXT_ICMPV6,
@@ -499,8 +502,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let slot = outcome.hash & service.ring_mask();
         outcome.slot = slot;
         let index = service.ring + slot;
-        let pair = self.tables.slots(index / 2).ok_or(Verdict::NoBackend)?;
-        let owner = ring::slot(pair, index).first;
+        let owner = self.tables.owners(index / SLOTS_PER_ELEMENT).ok_or(Verdict::NoBackend)?.of(index);
         // No entry has the number that stands for "no backend".
         let backend = self.live.backends.get(owner as usize).ok_or(Verdict::NoBackend)?;
         outcome.backend = owner as u32;

@@ -2,7 +2,7 @@
 //! host run the same code.
 
 use crate::{
-    abi::{Live, SlotPair},
+    abi::{Ids, Live},
     wire::Header,
 };
 
@@ -37,8 +37,8 @@ pub trait Tables {
     /// Which of the interfaces the packet came in by.
     fn interface_number(&self) -> u32;
 
-    /// An element of RINGS.
-    fn slots(&self, index: u32) -> Option<SlotPair>;
+    /// An element of RINGS: who owns the slots from `SLOTS_PER_ELEMENT` times `index` on.
+    fn owners(&self, index: u32) -> Option<Ids>;
 
     /// Writes an element of FRAGMENTS, by one store.
     fn remember(&self, index: u32, element: u64);

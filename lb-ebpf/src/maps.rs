@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Live, Page, SlotPair, VERDICT_PLACES, VIP_ENTRIES, VipEvents},
+    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Ids, Live, Page, VERDICT_PLACES, VIP_ENTRIES, VipEvents},
     balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
@@ -20,9 +20,13 @@ const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 #[btf_map]
 static LIVE: Array<Live, 1, MMAPABLE> = Array::new();
 
-/// The arena of all rings, sized by the loader.
+/// The arena of all rings, sized by the loader: who owns each slot.
 #[btf_map]
-static RINGS: Array<SlotPair, 1, MMAPABLE> = Array::new();
+static RINGS: Array<Ids, 1, MMAPABLE> = Array::new();
+
+/// Who would, if the owner were not there; as large. No packet needs it yet.
+#[btf_map]
+static SECONDS: Array<Ids, 1, MMAPABLE> = Array::new();
 
 /// Sized by the loader: one element a CPU, and one more that holds what tables before these had counted. One lookup finds all that a packet is counted by, where three per-CPU arrays
 /// took three.
@@ -64,7 +68,7 @@ impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
     }
 
     #[inline(always)]
-    fn slots(&self, index: u32) -> Option<SlotPair> {
+    fn owners(&self, index: u32) -> Option<Ids> {
         RINGS.get(index).copied()
     }
 

@@ -170,9 +170,9 @@ pub fn plan_next(
 }
 
 impl Tables {
-    /// Elements that RINGS needs: two slots share one.
-    pub fn arena_pairs(&self) -> u32 {
-        self.allocation.arena().div_ceil(2)
+    /// Elements that RINGS needs.
+    pub fn arena_elements(&self) -> u32 {
+        self.allocation.arena().div_ceil(abi::SLOTS_PER_ELEMENT)
     }
 
     /// Where VIPs fall, as [`abi::Half::vips`] keeps it.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{FRAGMENT_ENTRIES, Live, NO_BACKEND, Slot, SlotPair},
+    abi::{FRAGMENT_ENTRIES, Ids, Live, NO_BACKEND, SLOTS_PER_ELEMENT},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
@@ -114,7 +114,7 @@ impl Packet for Frame {
 /// The tables as the kernel's maps hold them.
 pub struct HostTables {
     live: Box<Live>,
-    slots: Vec<SlotPair>,
+    owners: Vec<Ids>,
     fragments: Vec<AtomicU64>,
 }
 
@@ -122,12 +122,13 @@ impl HostTables {
     /// Lays the tables of a setup out.
     pub fn new(world: &World) -> Self {
         let tables = &world.tables;
-        let none = Slot { first: NO_BACKEND, second: NO_BACKEND };
         let end = tables.rings.iter().map(|ring| ring.start as usize + ring.slots().len()).max().unwrap_or(0);
-        let mut slots = vec![SlotPair::new(none, none); end.div_ceil(2)];
+        const SHARE: usize = SLOTS_PER_ELEMENT as usize;
+        let mut owners = vec![Ids::new([NO_BACKEND; SHARE]); end.div_ceil(SHARE)];
         for ring in &tables.rings {
-            let pairs = ring.slots().chunks(2).map(|pair| SlotPair::new(pair[0], *pair.get(1).unwrap_or(&none)));
-            slots[ring.start as usize / 2..].iter_mut().zip(pairs).for_each(|(slot, pair)| *slot = pair);
+            let elements =
+                ring.slots().as_chunks::<SHARE>().0.iter().map(|slots| Ids::new(slots.map(|slot| slot.first)));
+            owners[ring.start as usize / SHARE..].iter_mut().zip(elements).for_each(|(place, ids)| *place = ids);
         }
         // SAFETY: any bytes are a `Live` (`Abi`), zeros too. It is too large to be made on the stack.
         let mut live = unsafe { Box::<Live>::new_zeroed().assume_init() };
@@ -141,7 +142,7 @@ impl HostTables {
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
         let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();
-        HostTables { live, slots, fragments }
+        HostTables { live, owners, fragments }
     }
 }
 
@@ -154,8 +155,8 @@ impl Tables for HostTables {
         0
     }
 
-    fn slots(&self, index: u32) -> Option<SlotPair> {
-        self.slots.get(index as usize).copied()
+    fn owners(&self, index: u32) -> Option<Ids> {
+        self.owners.get(index as usize).copied()
     }
 
     fn remember(&self, index: u32, element: u64) {

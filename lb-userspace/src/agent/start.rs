@@ -66,7 +66,7 @@ struct Stopped;
 
 /// Whether the arena is as large as the configuration says, if it says so.
 fn fits(adopted: &Adopted, config: &Config) -> bool {
-    config.arena.is_none_or(|arena| arena.next_multiple_of(2) == adopted.datapath.arena())
+    config.arena.is_none_or(|arena| arena == adopted.datapath.arena())
 }
 
 /// What is known when it begins.

@@ -454,7 +454,9 @@ fn arena(faults: &mut Faults, number: Option<&Spanned<Number>>, ring_slots: u64)
             let reason = format!("too few: the rings take {ring_slots} slots, and a change is written beside them");
             (reason, format!("write {fewest} or more"))
         }
-        Ok(value) if value % 2 != 0 => ("not even".to_owned(), format!("write {}", value - 1)),
+        Ok(value) if value % abi::SLOTS_PER_ELEMENT != 0 => {
+            ("not a multiple of four".to_owned(), format!("write {}", value - value % abi::SLOTS_PER_ELEMENT))
+        }
         Ok(value) if i64::from(value) <= most => return Some(value),
         _ if value < 0 => ("too few".to_owned(), format!("write {fewest} or more")),
         _ => ("too many".to_owned(), format!("write {most}, the most")),

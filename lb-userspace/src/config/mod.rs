@@ -195,7 +195,7 @@ pub struct Config {
     pub icmp_rate: u32,
     /// Where the sources of outer headers come from.
     pub tunnel_source: TunnelSource,
-    /// Slots that the arena of all rings has, where the file says it: even, at least twice those of all rings.
+    /// Slots that the arena of all rings has, where the file says it: whole elements, at least twice those of all rings.
     pub arena: Option<u32>,
     /// Where metrics are served. No part of the fingerprint.
     pub metrics: Metrics,

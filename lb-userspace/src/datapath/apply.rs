@@ -5,7 +5,7 @@ use std::{io, sync::atomic, time::Duration};
 
 use anyhow::{Result, ensure};
 use lb_common::abi::{
-    ABI_VERSION, Active, Counts, Forwarded, Live, NO_BACKEND, Page, SERVICE_POSITIONS, Service, Slot, SlotPair,
+    ABI_VERSION, Active, Counts, Forwarded, Ids, Live, Page, SERVICE_POSITIONS, SLOTS_PER_ELEMENT, Service, Slot,
     VipEvents,
 };
 
@@ -85,13 +85,13 @@ impl Datapath {
         }
     }
 
-    /// Writes a ring to its place in the arena, which begins with an even slot.
+    /// Writes a ring to its place in the arena; both are whole elements.
     fn write_ring(&self, start: u32, slots: &[Slot]) -> Result<()> {
-        let (end, room) = (u64::from(start) + slots.len() as u64, 2 * u64::from(self.rings.entries()));
+        let (end, room) = (u64::from(start) + slots.len() as u64, u64::from(self.arena()));
         ensure!(end <= room, "a ring that ends at slot {end} does not fit the arena of {room}");
-        for (at, pair) in (start / 2..).zip(slots.chunks(2)) {
-            let second = pair.get(1).copied().unwrap_or(Slot { first: NO_BACKEND, second: NO_BACKEND });
-            self.rings.set(at, SlotPair::new(pair[0], second));
+        for (at, slots) in (start / SLOTS_PER_ELEMENT..).zip(slots.as_chunks().0) {
+            self.rings.set(at, Ids::new(slots.map(|slot| slot.first)));
+            self.seconds.set(at, Ids::new(slots.map(|slot| slot.second)));
         }
         Ok(())
     }

@@ -159,7 +159,7 @@ impl Loaded {
 const ANY: &str = "weir_any";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 7] = ["LIVE", "RINGS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
+const SHARED: [&str; 8] = ["LIVE", "RINGS", "SECONDS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
 
 /// How many elements maps get.
 struct Sizes {
@@ -170,7 +170,7 @@ struct Sizes {
 
 impl Sizes {
     fn of(tables: &Tables) -> Result<Self> {
-        Ok(Sizes { rings: tables.arena_pairs(), description: 2 * tables.description_pages()?, counts: counts()? })
+        Ok(Sizes { rings: tables.arena_elements(), description: 2 * tables.description_pages()?, counts: counts()? })
     }
 }
 
@@ -188,6 +188,7 @@ fn load_object(pins: &Pins, sizes: &Sizes, number: u32, interface: &str) -> Resu
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .map_max_entries("RINGS", sizes.rings)
+        .map_max_entries("SECONDS", sizes.rings)
         .map_max_entries("COUNTS", sizes.counts)
         .map_max_entries("DESCRIPTION", sizes.description)
         .override_global("INTERFACE", &number, true);

@@ -22,10 +22,10 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Interface, Live, LiveHead, MAX_INTERFACES,
-        Match, NextHop, Page, SERVICE_POSITIONS, Settings, Slot, SlotPair, VipEvents, mac_bits,
+        ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Ids, Interface, Live, LiveHead,
+        MAX_INTERFACES, Match, NextHop, Page, SERVICE_POSITIONS, SLOTS_PER_ELEMENT, Settings, Slot, VipEvents,
+        mac_bits,
     },
-    ring,
     verdict::Verdict,
 };
 
@@ -99,7 +99,8 @@ mod carry;
 pub struct Datapath {
     pins: Pins,
     live: Mapped<Live>,
-    rings: Mapped<SlotPair>,
+    rings: Mapped<Ids>,
+    seconds: Mapped<Ids>,
     description: Mapped<Page>,
     counts: Mapped<Counts>,
 }
@@ -148,6 +149,7 @@ impl Datapath {
             pins: pins.clone(),
             live: mapped(map("LIVE"), access)?,
             rings: mapped(map("RINGS"), access)?,
+            seconds: mapped(map("SECONDS"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
             counts: mapped(map("COUNTS"), access)?,
         })
@@ -187,18 +189,23 @@ impl Datapath {
             entry.id == vip && matches!(kind, Match::PORT | Match::ALL_PORTS)
         })?;
         let index = service.ring + (slot & service.ring_mask());
-        Some(ring::slot(self.rings.get(index / 2), index))
+        Some(self.slot_at(index))
     }
 
     /// The ring of a service of the live tables.
     pub fn ring(&self, service: &DescribedService) -> Vec<Slot> {
         let end = service.ring.saturating_add(service.slots).min(self.arena());
-        (service.ring..end).map(|index| ring::slot(self.rings.get(index / 2), index)).collect()
+        (service.ring..end).map(|index| self.slot_at(index)).collect()
+    }
+
+    fn slot_at(&self, index: u32) -> Slot {
+        let id = |of: &Mapped<Ids>| of.get(index / SLOTS_PER_ELEMENT).of(index);
+        Slot { first: id(&self.rings), second: id(&self.seconds) }
     }
 
     /// Slots in the arena of all rings.
     pub fn arena(&self) -> u32 {
-        2 * self.rings.entries()
+        SLOTS_PER_ELEMENT * self.rings.entries()
     }
 
     /// An entry of the backends' table.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use lb_common::abi::{BACKEND_ENTRIES, Encapsulation, MAX_ARENA_SLOTS, MAX_BACKENDS, MAX_VIPS, VIP_ENTRIES};
+use lb_common::abi::{
+    BACKEND_ENTRIES, Encapsulation, MAX_ARENA_SLOTS, MAX_BACKENDS, MAX_VIPS, SLOTS_PER_ELEMENT, VIP_ENTRIES,
+};
 
 use super::{Description, RingKey};
 use crate::config::Vip;
@@ -244,7 +246,7 @@ impl Arena {
     }
 }
 
-/// The free pieces between those taken (sorted), from even slots on: two slots share an element.
+/// The free pieces between those taken (sorted), of whole elements.
 fn gaps(taken: &[Piece], end: u32) -> Vec<Piece> {
     let mut gaps = Vec::new();
     let mut at = 0;
@@ -252,7 +254,7 @@ fn gaps(taken: &[Piece], end: u32) -> Vec<Piece> {
         if start > at {
             gaps.push((at, start - at));
         }
-        at = at.max((start + slots).next_multiple_of(2));
+        at = at.max((start + slots).next_multiple_of(SLOTS_PER_ELEMENT));
     }
     gaps
 }
@@ -260,7 +262,7 @@ fn gaps(taken: &[Piece], end: u32) -> Vec<Piece> {
 fn first_fit(free: &mut [Piece], slots: u32) -> Option<u32> {
     let (start, room) = free.iter_mut().find(|(_, room)| *room >= slots)?;
     let at = *start;
-    let used = slots.next_multiple_of(2).min(*room);
+    let used = slots.next_multiple_of(SLOTS_PER_ELEMENT).min(*room);
     (*start, *room) = (*start + used, *room - used);
     Some(at)
 }
@@ -277,5 +279,9 @@ pub fn arena_size(configured: Option<u32>, rings: &[RingKey]) -> Result<u32> {
             most / 2
         );
     }
-    Ok(configured.unwrap_or(0).max(2 * needed as u32).max(if configured.is_some() { 2 } else { MIN_ARENA }))
+    Ok(configured.unwrap_or(0).max(2 * needed as u32).max(if configured.is_some() {
+        SLOTS_PER_ELEMENT
+    } else {
+        MIN_ARENA
+    }))
 }

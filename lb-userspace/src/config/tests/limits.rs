@@ -78,9 +78,9 @@ fn arena() {
     let few = "arena 131070: too few: the rings take 65536 slots, and a change is written beside them";
     for (arena, message) in [
         (131_070, few),
-        (131_073, "arena 131073: not even"),
+        (131_074, "arena 131074: not a multiple of four"),
         (-2, "arena -2: too few"),
-        ((1 << 28) + 2, "arena 268435458: too many"),
+        ((1 << 28) + 4, "arena 268435460: too many"),
         (1 << 40, "arena 1099511627776: too many"),
     ] {
         assert_eq!(only_message(&with(arena)), (message.to_owned(), 2));
