@@ -11,8 +11,11 @@ pub const ABI_VERSION: u32 = 4;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
-/// Entries in one half of the services' table; a power of two, so that a position is taken by mask.
-pub const SERVICE_POSITIONS: u32 = 32_768;
+/// Entries in one half of the services' table; a power of two. Bare addresses have the upper half of it to themselves: packets
+/// look for them only after a miss, and what they look for first should lie close together.
+pub const SERVICE_POSITIONS: u32 = 16_384;
+/// Displacements of its keys ([`crate::place`]); a power of two.
+pub const DISPLACEMENTS: u32 = 2_048;
 /// Places in one half that say of the addresses which fall there whether one may be a VIP; a power of two.
 pub const VIP_PLACES: u32 = 32_768;
 /// VIP entries (address, port, protocol) that a configuration may have.
@@ -69,8 +72,8 @@ abi! {
     Pace = 16,
     Stream = 88,
     Arrivals = 131_080,
-    Half = 1_081_448,
-    Live = 2_687_528,
+    Half = 561_256,
+    Live = 1_647_144,
     LiveHead = 328,
     u64 = 8,
 }
@@ -346,7 +349,7 @@ impl Interface {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
-    /// Seed of the positions in the services' table ([`crate::hash::positions`]).
+    /// Seed of the keys of the services' table ([`crate::hash::key`]).
     pub service_seed: u64,
     /// The key of the flow hash ([`crate::hash`]).
     pub hash_key: [u32; 12],
@@ -392,6 +395,8 @@ pub struct Half {
     pub settings: Settings,
     /// Not 0 where a VIP falls ([`crate::hash::vip_place`]): whatever falls elsewhere is none.
     pub vips: [u8; VIP_PLACES as usize],
+    /// What moves keys to a position of their own.
+    pub displacements: [u16; DISPLACEMENTS as usize],
     /// Keys of services and what they lead to.
     pub services: [Service; SERVICE_POSITIONS as usize],
 }

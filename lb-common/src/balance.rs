@@ -420,23 +420,14 @@ impl<'a, T: Tables> Path<'a, T> {
         self.find(destination, Match::all_ports(F::VERSION, protocol)).ok_or(Verdict::NotAService)
     }
 
-    /// The entry of the services' table for a key: it stands in one of two positions.
+    /// The entry of the services' table for a key: there is one position where it may stand.
     #[inline(always)]
     pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
-        let (first, second) = hash::positions(address.fold(self.seed()), matches, self.seed());
+        let hash = hash::key(address.fold(), matches, self.half.settings.service_seed);
+        let displacement = self.half.displacements[hash::bucket(hash) as usize];
+        let service = self.half.services.get(hash::position(hash, displacement, matches) as usize)?;
         let key = address.last() as u64 | (matches.0 as u64) << 32;
-        for position in [first, second] {
-            let service = self.half.services.get(position as usize)?;
-            if service.key() == key && address.begins(&service.address) {
-                return Some(service);
-            }
-        }
-        None
-    }
-
-    #[inline(always)]
-    pub(crate) fn seed(&self) -> u64 {
-        self.half.settings.service_seed
+        (service.key() == key && address.begins(&service.address)).then_some(service)
     }
 
     /// Whether an address may be a VIP: seldom wrong, and never of a VIP.

@@ -16,8 +16,8 @@ pub trait Family: Copy + PartialEq + Messages + TooBig {
     /// The address in 32 bits, as [`hash::vip_place`] takes it.
     fn narrow(self) -> u32;
 
-    /// The address as one word for [`hash::positions`].
-    fn fold(self, seed: u64) -> u64;
+    /// The address as one word for [`hash::key`].
+    fn fold(self) -> u64;
 
     /// Whether nothing can be answered to this source.
     fn is_martian(self) -> bool;
@@ -54,7 +54,7 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn fold(self, _seed: u64) -> u64 {
+    fn fold(self) -> u64 {
         hash::fold4(self)
     }
 
@@ -109,8 +109,8 @@ impl Family for [u32; 4] {
     }
 
     #[inline(always)]
-    fn fold(self, seed: u64) -> u64 {
-        hash::fold6(self, seed)
+    fn fold(self) -> u64 {
+        hash::fold6(self)
     }
 
     /// The unspecified address, loopback, v4-mapped addresses and multicast.

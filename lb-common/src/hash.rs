@@ -4,7 +4,7 @@
 //!
 //! Words of addresses and ports are as loaded from the packet on a little-endian host, as everywhere in [`crate::abi`].
 
-use crate::abi::{Address, Match, SERVICE_POSITIONS, VIP_PLACES};
+use crate::abi::{Address, DISPLACEMENTS, Match, SERVICE_POSITIONS, VIP_PLACES};
 
 /// Odd multipliers whose bits nobody chose: the fractions of the square roots of 3, 5, 7 and 11.
 const ROOT_3: u64 = 0xbb67_ae85_84ca_a73b;
@@ -14,20 +14,22 @@ const ROOT_11: u64 = 0x510e_527f_ade6_82d1;
 /// The fraction of the golden ratio, made odd: its multiples stay far from one another.
 pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-const POSITION_BITS: u32 = SERVICE_POSITIONS.ilog2();
+const BUCKET_BITS: u32 = DISPLACEMENTS.ilog2();
+/// Of keys of one kind.
+const POSITIONS: u32 = SERVICE_POSITIONS / 2;
+const POSITION_BITS: u32 = POSITIONS.ilog2();
 
-/// An IPv4 address (the last word of its [`Address`]) as the part of a key that [`positions`] takes.
+/// An IPv4 address (the last word of its [`Address`]) as the part that [`key`] takes.
 #[inline(always)]
 pub fn fold4(word: u32) -> u64 {
     word as u64
 }
 
-/// An IPv6 address as the part of a key that [`positions`] takes.
+/// An IPv6 address as the part that [`key`] takes.
 #[inline(always)]
-pub fn fold6(words: [u32; 4], seed: u64) -> u64 {
-    let mixed = (join(words[0], words[1]) ^ seed).wrapping_mul(ROOT_5);
-    // The last word stands low: VIPs differ there, and so in the low half of the product, which the match, high
-    // in the next step, then cannot undo. Nor may a shift by 32 end this: the next step begins with one.
+pub fn fold6(words: [u32; 4]) -> u64 {
+    let mixed = join(words[0], words[1]).wrapping_mul(ROOT_5);
+    // The last product keeps what is joined to it there, the match, from undoing what differs here.
     (mixed ^ mixed >> 32 ^ join(words[3], words[2])).wrapping_mul(ROOT_11)
 }
 
@@ -45,29 +47,37 @@ pub fn narrow6(words: [u32; 4]) -> u32 {
     (both ^ both >> 32) as u32
 }
 
-/// The two positions in the services' table where a key may lie.
+/// A key of the services' table, scattered: [`bucket`] says which displacement it takes, [`position`] where that leads.
 ///
-/// Two IPv4 keys never share the hash that both are cut from. The keys come from the configuration, not from the
-/// network, so nothing here is secret. Seeds should differ in many bits, as those that `place` tries do.
+/// One multiplication by an odd number picked at random, of which the high bits serve, lets two keys meet as seldom as chance
+/// does (Dietzfelbinger and others 1997); where too many meet, `place` tries another. The keys come from the configuration, not from
+/// the network, so nothing here is secret.
 #[inline(always)]
-pub fn positions(fold: u64, matches: Match, seed: u64) -> (u32, u32) {
-    let key = fold ^ (matches.0 as u64) << 32 ^ seed;
-    let mixed = (key ^ key >> 32).wrapping_mul(ROOT_3);
-    let hash = (mixed ^ mixed >> 32).wrapping_mul(ROOT_7);
-    // A product's best bits are its high ones.
-    let first = hash >> (64 - POSITION_BITS);
-    let second = hash >> (64 - 2 * POSITION_BITS) & (SERVICE_POSITIONS - 1) as u64;
-    (first as u32, second as u32)
+pub fn key(fold: u64, matches: Match, seed: u64) -> u64 {
+    (fold ^ (matches.0 as u64) << 32).wrapping_mul(seed)
 }
 
-/// [`positions`] of a whole key, for the host: the IP version in the match says how the address folds.
+/// Which displacement a key takes.
 #[inline(always)]
-pub fn key_positions(address: &Address, matches: Match, seed: u64) -> (u32, u32) {
+pub fn bucket(key: u64) -> u32 {
+    (key >> (64 - BUCKET_BITS)) as u32
+}
+
+/// Where a key lies, by its displacement; `matches` are its own.
+#[inline(always)]
+pub fn position(key: u64, displacement: u16, matches: Match) -> u32 {
+    let undisplaced = (key << BUCKET_BITS >> (64 - POSITION_BITS)) as u32;
+    (undisplaced ^ displacement as u32) & (POSITIONS - 1) | matches.is_address() as u32 * POSITIONS
+}
+
+/// [`key`] of a whole key, for the host: the IP version in the match says how the address folds.
+#[inline(always)]
+pub fn whole_key(address: &Address, matches: Match, seed: u64) -> u64 {
     let fold = match matches.0 >> 28 {
-        6 => fold6(address.0, seed),
+        6 => fold6(address.0),
         _ => fold4(address.0[3]),
     };
-    positions(fold, matches, seed)
+    key(fold, matches, seed)
 }
 
 /// [`vip_place`] of a whole key's address, for the host.

@@ -1,20 +1,23 @@
-//! Places the keys of the services' table: each into one of its two positions, so that two probes find it or show that it is
-//! not there.
+//! Places the keys of the services' table, each at a position of its own that one probe finds or shows to be empty: hash and
+//! displace (Belazzougui, Botelho, Dietzfelbinger 2009). Keys that share a bucket of their hash are moved together, by the
+//! smallest displacement that leads all of them to free positions.
 //!
-//! Any order of the same keys gives the same placement, so siblings agree.
+//! Any order of the same keys gives the same placement.
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{cmp::Reverse, fmt};
 
-use crate::abi::{Address, Match, SERVICE_POSITIONS};
-use crate::hash::{STEP, key_positions, mix};
+use crate::abi::{Address, DISPLACEMENTS, Match, SERVICE_POSITIONS};
+use crate::hash::{STEP, bucket, mix, position, whole_key};
 
 /// Where each key goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placement {
-    /// What [`crate::hash::positions`] wants to know.
+    /// What [`crate::hash::key`] wants to know.
     pub seed: u64,
+    /// What [`crate::hash::position`] wants to know, by [`crate::hash::bucket`].
+    pub displacements: Vec<u16>,
     /// The position of each key, in the order in which the keys were given.
     pub positions: Vec<u32>,
 }
@@ -33,7 +36,7 @@ impl fmt::Display for PlaceError {
         match self {
             Self::Duplicate(a, b) => write!(f, "service keys {a} and {b} are the same: remove one"),
             Self::NoSeed(keys) => {
-                write!(f, "{keys} service keys: no room for all in {SERVICE_POSITIONS} positions: remove some")
+                write!(f, "{keys} service keys: no room for all in the table: remove some")
             }
         }
     }
@@ -43,80 +46,55 @@ impl core::error::Error for PlaceError {}
 
 /// Places all keys under the first seed, of a fixed sequence, under which they fit.
 pub fn place(keys: &[(Address, Match)]) -> Result<Placement, PlaceError> {
-    let order = sorted(keys)?;
-    if keys.len() > SERVICE_POSITIONS as usize {
-        return Err(PlaceError::NoSeed(keys.len()));
+    if let Some((first, second)) = duplicate(keys) {
+        return Err(PlaceError::Duplicate(first, second));
     }
-    let fit = (0..SEEDS).map(seed).find_map(|seed| {
-        let choices: Vec<_> = order.iter().map(|&at| key_positions(&keys[at].0, keys[at].1, seed)).collect();
-        Some((seed, orient(&choices)?))
-    });
-    let (seed, placed) = fit.ok_or(PlaceError::NoSeed(keys.len()))?;
-    let mut positions = vec![0; keys.len()];
-    for (at, position) in order.into_iter().zip(placed) {
-        positions[at] = position;
-    }
-    Ok(Placement { seed, positions })
+    (0..SEEDS).map(seed).find_map(|seed| place_under(keys, seed)).ok_or(PlaceError::NoSeed(keys.len()))
 }
 
-/// Seeds to try. Nearly every one fits up to 15,000 keys, and none far beyond half the positions.
-const SEEDS: u64 = 64;
+/// Seeds to try. A full configuration fits under every third or so, a small one under nearly every one.
+const SEEDS: u64 = 256;
 
-/// The nth seed: far from the others in its bits.
+/// The nth seed: odd, and far from the others in its bits.
 fn seed(n: u64) -> u64 {
-    mix(STEP.wrapping_mul(n + 1))
+    mix(STEP.wrapping_mul(n + 1)) | 1
 }
 
-/// The order of the keys by value, as indices: bare addresses last, because packets look for them only after a miss, and who
-/// comes first more often stands where it is looked for first.
-fn sorted(keys: &[(Address, Match)]) -> Result<Vec<usize>, PlaceError> {
+/// Two of the keys that are the same: their places.
+fn duplicate(keys: &[(Address, Match)]) -> Option<(usize, usize)> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&at| (keys[at].1.is_address(), keys[at], at));
-    match order.windows(2).find(|pair| keys[pair[0]] == keys[pair[1]]) {
-        Some(pair) => Err(PlaceError::Duplicate(pair[0], pair[1])),
-        None => Ok(order),
-    }
+    order.sort_by_key(|&at| (keys[at], at));
+    order.windows(2).find(|pair| keys[pair[0]] == keys[pair[1]]).map(|pair| (pair[0], pair[1]))
 }
 
-/// One of its two positions for each key, no two the same, if that is possible; the first wherever it is free
-/// when its turn comes.
-fn orient(choices: &[(u32, u32)]) -> Option<Vec<u32>> {
-    let mut holders = vec![None; SERVICE_POSITIONS as usize];
-    let mut late = Vec::new();
-    for (key, &(first, _)) in choices.iter().enumerate() {
-        match &mut holders[first as usize] {
-            holder @ None => *holder = Some(key),
-            Some(_) => late.push(key),
+/// The fullest buckets first, while there is room. Within a bucket the order of keys makes no difference: they are moved
+/// together.
+fn place_under(keys: &[(Address, Match)], seed: u64) -> Option<Placement> {
+    let mut buckets = vec![Vec::new(); DISPLACEMENTS as usize];
+    for (at, (address, matches)) in keys.iter().enumerate() {
+        let hash = whole_key(address, *matches, seed);
+        buckets[bucket(hash) as usize].push((at, hash, *matches));
+    }
+    let mut order: Vec<usize> = (0..buckets.len()).filter(|&number| !buckets[number].is_empty()).collect();
+    order.sort_by_key(|&number| (Reverse(buckets[number].len()), number));
+    let mut placement = Placement { seed, displacements: vec![0; buckets.len()], positions: vec![0; keys.len()] };
+    let mut taken = vec![false; SERVICE_POSITIONS as usize];
+    for number in order {
+        let keys = &buckets[number];
+        let displacement = (0..SERVICE_POSITIONS as u16 / 2).find(|&displacement| {
+            let places = || keys.iter().map(|(_, hash, matches)| position(*hash, displacement, *matches) as usize);
+            let held = places().take_while(|&place| !core::mem::replace(&mut taken[place], true)).count();
+            if held < keys.len() {
+                places().take(held).for_each(|place| taken[place] = false);
+            }
+            held == keys.len()
+        })?;
+        placement.displacements[number] = displacement;
+        for (at, hash, matches) in keys {
+            placement.positions[*at] = position(*hash, displacement, *matches);
         }
     }
-    for key in late {
-        displace(key, choices, &mut holders)?;
-    }
-    let mut positions = vec![0; choices.len()];
-    for (position, holder) in (0..).zip(holders) {
-        if let Some(key) = holder {
-            positions[key] = position;
-        }
-    }
-    Some(positions)
-}
-
-/// Puts a key in its second position if that is free, else in its first; who was there moves to its other one, and
-/// so on. There is one way to go from each position, and a way that can end does so before it meets a key again
-/// that it has met twice.
-fn displace(key: usize, choices: &[(u32, u32)], holders: &mut [Option<usize>]) -> Option<()> {
-    let (first, second) = choices[key];
-    let free = holders[second as usize].is_none();
-    let (mut key, mut position) = (key, if free { second } else { first });
-    for _ in 0..2 * choices.len() + 2 {
-        key = match holders[position as usize].replace(key) {
-            None => return Some(()),
-            Some(displaced) => displaced,
-        };
-        let (first, second) = choices[key];
-        position = if position == first { second } else { first };
-    }
-    None
+    Some(placement)
 }
 
 #[cfg(test)]

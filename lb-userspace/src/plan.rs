@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use lb_common::{
     abi::{self, Address, Encapsulation, Match, Service, Settings, Slot},
     hash,
-    place::place,
+    place::{Placement, place},
     ring::{Member, identity},
 };
 
@@ -39,8 +39,8 @@ pub struct Tables {
     pub settings: Settings,
     /// Entries of the services' table; `ring` is a place in the arena.
     pub services: Vec<Service>,
-    /// Where each entry stands in its half.
-    pub positions: Vec<u32>,
+    /// Where each entry stands in its half, and what says so.
+    pub placement: Placement,
     /// Distinct rings: services with equal backends share one.
     pub rings: Vec<PlacedRing>,
     /// By address and method, next hops not yet known.
@@ -150,7 +150,7 @@ pub fn plan_next(
     Ok(Tables {
         settings,
         services,
-        positions: placement.positions,
+        placement,
         rings,
         backends,
         fresh_vips: fresh.filter_map(|vip| allocation.vip(vip)).collect(),

@@ -137,7 +137,8 @@ impl HostTables {
         for backend in &tables.backends {
             live.backends[backend.id as usize] = backend.entry;
         }
-        for (service, position) in tables.services.iter().zip(&tables.positions) {
+        live.halves[0].displacements.copy_from_slice(&tables.placement.displacements);
+        for (service, position) in tables.services.iter().zip(&tables.placement.positions) {
             live.halves[0].services[*position as usize] = *service;
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());

@@ -126,20 +126,6 @@ fn mix_avalanches() {
     avalanches("mix", 64, 64, |trial, turned| mix(mix(trial as u64 + 1) ^ turned.map_or(0, |bit| 1 << bit)));
 }
 
-#[test]
-fn positions_avalanche() {
-    let both = |(first, second): (u32, u32)| (first | second << POSITION_BITS) as u64;
-    avalanches("IPv4", 2 * POSITION_BITS, 64, |trial, turned| {
-        let [word, matches] = words(trial, turned);
-        both(positions(fold4(word), Match(matches), mix(trial as u64)))
-    });
-    avalanches("IPv6", 2 * POSITION_BITS, 160, |trial, turned| {
-        let [a, b, c, d, matches] = words(trial, turned);
-        let seed = mix(trial as u64);
-        both(positions(fold6([a, b, c, d], seed), Match(matches), seed))
-    });
-}
-
 /// What configurations hold: runs of addresses, with one port or several, TCP and UDP.
 fn vip_keys() -> Vec<(&'static str, Vec<(Address, Match)>)> {
     let four = |n: u32| Address::from(Ipv4Addr::from_bits(0xc000_0200 + n));
@@ -158,49 +144,27 @@ fn vip_keys() -> Vec<(&'static str, Vec<(Address, Match)>)> {
 }
 
 #[test]
-fn positions_are_even_and_independent() {
+fn keys_meet_as_seldom_as_by_chance() {
     for (name, keys) in vip_keys() {
-        for seed in (1..33).map(mix) {
-            let pairs: Vec<_> = keys.iter().map(|(address, matches)| key_positions(address, *matches, seed)).collect();
-            let first = unevenness(512, pairs.iter().map(|pair| pair.0 as usize % 512));
-            let second = unevenness(512, pairs.iter().map(|pair| pair.1 as usize % 512));
-            let joint = |shift: u32| pairs.iter().map(move |p| ((p.0 >> shift & 15) << 4 | p.1 >> shift & 15) as usize);
-            for z in [first, second, unevenness(256, joint(11)), unevenness(256, joint(0))] {
-                assert!(z < 6.0, "{name}: {z:.1} deviations under {seed:#x}");
-            }
-        }
+        let meet = |seed: u64| {
+            let mut buckets = vec![0u64; DISPLACEMENTS as usize];
+            keys.iter()
+                .for_each(|(address, matches)| buckets[bucket(whole_key(address, *matches, seed)) as usize] += 1);
+            buckets.iter().map(|keys| keys * keys.saturating_sub(1) / 2).sum::<u64>()
+        };
+        // 4,096 keys in 2,048 buckets: 4,095 pairs by chance, twice that at most on average.
+        let pairs = (1..65).map(|seed| meet(mix(seed) | 1)).sum::<u64>() / 64;
+        assert!(pairs < 8_200, "{name}: {pairs} pairs of keys in the same bucket");
     }
 }
 
 #[test]
-fn positions_are_fresh_under_another_seed() {
-    for (name, keys) in vip_keys() {
-        let under = |seed| keys.iter().map(move |(address, matches)| key_positions(address, *matches, mix(seed)).0);
-        // Keys that shared a position under one seed share one no more often than any under the other: of some
-        // 256 pairs about one in 32,768.
-        let pairs = |seed| {
-            let mut holders = vec![None; SERVICE_POSITIONS as usize];
-            under(seed).enumerate().filter_map(move |(key, at)| Some((holders[at as usize].replace(key)?, key)))
-        };
-        let again = |seed| {
-            let before: HashSet<_> = pairs(seed).collect();
-            pairs(seed + 1).filter(|pair| before.contains(pair)).count()
-        };
-        let met: usize = (0..16).step_by(2).map(again).sum();
-        assert!(met <= 2, "{name}: {met} pairs met again");
-    }
-}
-
-#[test]
-fn distinct_keys_seldom_share_both_positions() {
+fn distinct_keys_seldom_share_a_hash() {
     let keys: Vec<_> = vip_keys().into_iter().flat_map(|(_, keys)| keys).collect::<HashSet<_>>().into_iter().collect();
-    let mut shared = 0;
-    for seed in (1..17).map(mix) {
-        let pairs: HashSet<_> = keys.iter().map(|(address, matches)| key_positions(address, *matches, seed)).collect();
-        shared += keys.len() - pairs.len();
+    for seed in (1..17).map(|seed| mix(seed) | 1) {
+        let hashes: HashSet<_> = keys.iter().map(|(address, matches)| whole_key(address, *matches, seed)).collect();
+        assert_eq!(hashes.len(), keys.len());
     }
-    // Chance: 16 seeds, 32,000 keys, 2^30 pairs of positions: 7.6.
-    assert!(shared < 24, "{shared}");
 }
 
 #[test]
@@ -208,22 +172,10 @@ fn the_family_is_part_of_the_key() {
     let mapped = Address::from(Ipv6Addr::from_bits(0xc000_020a));
     let plain = Address::from(Ipv4Addr::from_bits(0xc000_020a));
     assert_eq!(mapped, plain);
-    assert_ne!(key_positions(&mapped, Match::address(6), 1), key_positions(&plain, Match::address(4), 1));
+    assert_ne!(whole_key(&mapped, Match::address(6), 1), whole_key(&plain, Match::address(4), 1));
 }
 
 // A change of any value below moves every flow of whoever upgrades: siblings on two versions would disagree.
-
-#[test]
-fn positions_keep_their_values() {
-    let four = Address::from(Ipv4Addr::new(192, 0, 2, 10));
-    let six = Address::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53));
-    let (web, dns) = (Match::port(4, TCP, 80u16.to_be()), Match::port(6, UDP, 53u16.to_be()));
-    let found = [0, 1, STEP].map(|seed| (key_positions(&four, web, seed), key_positions(&six, dns, seed)));
-    assert_eq!(
-        found,
-        [((11867, 29973), (10941, 1896)), ((19761, 11528), (12151, 1563)), ((19523, 13229), (18877, 5600))]
-    );
-}
 
 #[test]
 fn flow_hash_keeps_its_values() {

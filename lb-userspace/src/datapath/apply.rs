@@ -57,7 +57,10 @@ impl Datapath {
         for position in 0..SERVICE_POSITIONS as usize {
             write!(self.live, Service::default(), halves[half].services[position]);
         }
-        for (service, position) in tables.services.iter().zip(&tables.positions) {
+        for (bucket, displacement) in tables.placement.displacements.iter().enumerate() {
+            write!(self.live, *displacement, halves[half].displacements[bucket]);
+        }
+        for (service, position) in tables.services.iter().zip(&tables.placement.positions) {
             write!(self.live, *service, halves[half].services[*position as usize]);
         }
         for (place, taken) in tables.vip_places().into_iter().enumerate() {
