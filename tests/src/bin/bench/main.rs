@@ -8,6 +8,7 @@ mod measure;
 mod plan;
 mod report;
 mod rows;
+mod share;
 mod size;
 mod weir;
 
@@ -98,9 +99,10 @@ fn main() -> Result<()> {
 fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
     let only = plan::Only::new(&arguments.only);
     measure::take_one_cpu()?;
-    let Measured { rows, left_out } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
+    let Measured { rows, left_out, core } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
     let end_to_end = end_to_end::measure_all(only.of(end_to_end::plans()), arguments)?;
-    let warnings = left_out.into_iter().map(|row| format!("left out: {row}")).collect();
+    let left_out = left_out.into_iter().map(|row| format!("left out: {row}"));
+    let warnings = core.warning().into_iter().chain(left_out).collect();
     let beside = only.wants(beside::LABEL).then(|| beside::measure(arguments)).transpose()?;
     let size = size::measure(|label| only.wants(label))?;
     Ok(Report { machine, warnings, rows, end_to_end, beside, size })

@@ -10,6 +10,7 @@ use crate::{
     frames::{self, Family, Kind},
     measure::{Bench, Contender, Reference, SEGMENT, kernel_action, median},
     plan::{Plan, label},
+    share::Share,
     weir::Weirs,
 };
 
@@ -37,6 +38,8 @@ impl Row {
 pub struct Measured {
     pub rows: Vec<Row>,
     pub left_out: Vec<String>,
+    /// How much of the core was ours meanwhile.
+    pub core: Share,
 }
 
 /// Measures rows, each beside the null and the bare encapsulation so that its ratio is of one moment; all rows once, then all
@@ -45,11 +48,12 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
     let mut bench = Bench::load(arguments.generator())?;
     let mut weirs = Weirs::default();
     let mut runs: Vec<_> = plans.into_iter().map(|plan| (plan, Vec::new())).collect();
-    let mut left_out = Vec::new();
+    let (mut left_out, mut core) = (Vec::new(), Share::default());
     let (passes, least) = if arguments.quick { (1, QUICK_ROUNDS) } else { (arguments.runs, ROUNDS) };
     for pass in 1..=passes {
         for (number, (plan, runs)) in (1..).zip(&mut runs) {
             progress(&format!("run {pass} of {passes}, row {number}: {}", label(plan)));
+            core.look();
             match measure(&mut bench, &mut weirs, plan, least)? {
                 Ok(run) => runs.push(run),
                 Err(reason) if pass == 1 => left_out.push(format!("{}: {reason}", label(plan))),
@@ -59,7 +63,7 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
     }
     progress("");
     let measured = runs.into_iter().filter(|(_, runs)| !runs.is_empty());
-    Ok(Measured { rows: measured.map(|(plan, runs)| Row::new(plan, &runs)).collect(), left_out })
+    Ok(Measured { rows: measured.map(|(plan, runs)| Row::new(plan, &runs)).collect(), left_out, core })
 }
 
 /// One line that the next one replaces, where somebody looks on.
