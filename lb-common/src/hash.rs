@@ -67,7 +67,7 @@ pub fn bucket(key: u64) -> u32 {
 #[inline(always)]
 pub fn position(key: u64, displacement: u16, matches: Match) -> u32 {
     let undisplaced = (key << BUCKET_BITS >> (64 - POSITION_BITS)) as u32;
-    (undisplaced ^ displacement as u32) & (POSITIONS - 1) | matches.is_address() as u32 * POSITIONS
+    (undisplaced ^ displacement as u32) & (POSITIONS - 1) | (matches.is_address() as u32 * POSITIONS)
 }
 
 /// [`key`] of a whole key, for the host: the IP version in the match says how the address folds.
