@@ -12,6 +12,7 @@ pub mod control;
 pub mod datapath;
 pub mod demo;
 pub mod explain;
+pub mod health;
 pub mod lab;
 pub mod links;
 pub mod log;

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 /// From the bottom to the top: a module may use only those above it in this list.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["netlink", "clock"],
     &["links"],
     &["next_hops", "announce", "offloads", "steering"],
     &["config"],
     &["overrides"],
+    &["health"],
     &["plan"],
     &["datapath"],
     &["stats", "explain", "report"],

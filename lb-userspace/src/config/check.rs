@@ -8,14 +8,15 @@ use std::sync::Arc;
 use lb_common::abi;
 use toml::Spanned;
 
+use super::checks::policy;
 use super::error::{ConfigError, Diagnostic, Source, Span, closest, quoted};
 use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
 use super::tell;
 use super::{
-    Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, MAX_MSS, MIN_MSS,
-    SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
+    Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, HealthPolicy,
+    MAX_MSS, MIN_MSS, SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
 };
 
 /// The valid configuration with its warnings, or every fault; both in file order.
@@ -88,7 +89,7 @@ impl Faults<'_> {
     }
 
     /// A fault that two places make together: `first` was there before.
-    fn add_pair(&mut self, span: Span, message: String, help: &str, first: Span) {
+    pub fn add_pair(&mut self, span: Span, message: String, help: &str, first: Span) {
         self.errors.push(Diagnostic::error(self.source, span, message).help(help).label(first, "first here"));
     }
 
@@ -104,7 +105,7 @@ impl Faults<'_> {
     }
 
     /// One string.
-    fn item<T>(
+    pub fn item<T>(
         &mut self,
         what: &str,
         item: &Spanned<String>,
@@ -121,7 +122,7 @@ impl Faults<'_> {
     }
 
     /// A variant of an enum, by its word.
-    fn word<T: Word + Display>(&mut self, key: &str, value: Option<&Spanned<String>>, default: T) -> T {
+    pub fn word<T: Word + Display>(&mut self, key: &str, value: Option<&Spanned<String>>, default: T) -> T {
         let Some(value) = value else { return default };
         if let Some(variant) = T::from_word(value.get_ref()) {
             return variant;
@@ -288,14 +289,15 @@ struct Draft {
     syn: Syn,
     slots: Slots,
     mss: Option<u16>,
+    health: HealthPolicy,
 }
 
 impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
-        let Draft { name, forward, hash, syn, slots, mss, .. } = self;
-        let removed = Vec::new();
-        Service { name: name.into_inner(), vips, backends, removed, forward, hash, syn, slots: slots.value, mss }
+        let Draft { name, forward, hash, syn, slots, mss, health, .. } = self;
+        let (name, slots, removed) = (name.into_inner(), slots.value, Vec::new());
+        Service { name, vips, backends, removed, forward, hash, syn, slots, mss, health }
     }
 
     /// How many backends take traffic.
@@ -323,6 +325,7 @@ fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default
     let backends = distinct_backends(faults, name.get_ref(), entries);
     not_a_vip(faults, name.get_ref(), &backends, &vips);
     Draft {
+        health: policy(faults, &name, raw, &backends, &vips),
         vips,
         backends,
         backends_span: raw.backends.as_ref().map_or(name.span(), |list| list.span.clone()),
@@ -346,7 +349,11 @@ fn not_empty(faults: &mut Faults, service: &Spanned<String>, key: &str, example:
 }
 
 /// Backends out of their ranges, each address once; an entry is blamed once however many of its addresses repeat.
-fn distinct_backends(faults: &mut Faults, service: &str, entries: Vec<Spanned<Vec<Backend>>>) -> Vec<Spanned<Backend>> {
+pub fn distinct_backends(
+    faults: &mut Faults,
+    service: &str,
+    entries: Vec<Spanned<Vec<Backend>>>,
+) -> Vec<Spanned<Backend>> {
     let mut seen: BTreeMap<IpAddr, Span> = BTreeMap::new();
     let mut backends = Vec::new();
     for entry in entries {
@@ -369,7 +376,7 @@ fn distinct_backends(faults: &mut Faults, service: &str, entries: Vec<Spanned<Ve
     backends
 }
 
-fn not_a_vip(faults: &mut Faults, service: &str, backends: &[Spanned<Backend>], vips: &[Spanned<Vip>]) {
+pub fn not_a_vip(faults: &mut Faults, service: &str, backends: &[Spanned<Backend>], vips: &[Spanned<Vip>]) {
     let mut addresses: BTreeMap<IpAddr, Span> = BTreeMap::new();
     for vip in vips {
         addresses.entry(vip.get_ref().address).or_insert(vip.span());
@@ -507,7 +514,7 @@ fn backend_warning(source: &Arc<Source>, draft: &Draft) -> Option<Diagnostic> {
     Some(Diagnostic::warning(source, span, message).help(help))
 }
 
-fn sorted<T: Ord + Clone>(items: &[Spanned<T>]) -> Vec<T> {
+pub fn sorted<T: Ord + Clone>(items: &[Spanned<T>]) -> Vec<T> {
     let mut values: Vec<T> = items.iter().map(|item| item.get_ref().clone()).collect();
     values.sort();
     values

@@ -4,7 +4,26 @@
 //! types here, `error` what is said on that way, `host` what only the host can tell. Nothing here looks at the host or
 //! at the kernel.
 
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Word for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant)),+];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($name::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
 mod check;
+mod checks;
 mod error;
 mod host;
 mod raw;
@@ -20,10 +39,12 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_common::ring::WHOLE;
 use serde::{Deserialize, Serialize};
 
+pub use checks::{Check, Command, Dns, Http, Kind, Line, OnEmpty, Rcode, Record, Start, Statuses, Step, Tls, Udp, Via};
 pub use error::{ConfigError, Diagnostic, Level};
 
 pub use host::check_host;
@@ -252,9 +273,12 @@ impl Config {
         if let Some(arena) = arena {
             writeln!(to, "arena {arena}")?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots, mss, .. } in services.values() {
+        for Service { name, vips, backends, forward, hash, syn, slots, mss, health, .. } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
             mss.map_or(Ok(()), |mss| writeln!(to, "mss {mss}"))?;
+            if *health != HealthPolicy::default() {
+                writeln!(to, "health {health:?}")?;
+            }
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
             for Backend { address, weight, part, .. } in backends {
                 writeln!(to, "backend {address}*{weight}")?;
@@ -326,24 +350,6 @@ trait Word: Copy + 'static {
     fn from_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
     }
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl Word for $name {
-            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant)),+];
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $($name::$variant => $word,)+ })
-            }
-        }
-    };
 }
 
 words! {
@@ -465,6 +471,25 @@ pub struct Service {
     pub slots: u32,
     /// The largest MSS that a SYN may offer, [`MIN_MSS`] to [`MAX_MSS`]; without one, it is left alone.
     pub mss: Option<u16>,
+    /// How it is told which backends work, and what follows from that.
+    pub health: HealthPolicy,
+}
+
+/// How it is told which backends of a service work, and what follows from that.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HealthPolicy {
+    /// A backend must pass all of them; without any, all backends work.
+    pub checks: Vec<Check>,
+    /// With fewer backends that take traffic the service no longer wants its addresses announced; 1 or more.
+    pub quorum: Option<u32>,
+    /// Below quorum it takes its addresses from other services too.
+    pub required: bool,
+    /// What becomes of packets if no backend works.
+    pub on_empty: OnEmpty,
+    /// Who takes them then, if that is [`OnEmpty::Sorry`]; sorted.
+    pub sorry: Vec<Backend>,
+    /// Over what time a backend that comes back takes its slots.
+    pub slow_start: Duration,
 }
 
 /// What clients connect to. Displayed and parsed as in the file: `192.0.2.10:80`, `[2001:db8::53]:53/udp`,

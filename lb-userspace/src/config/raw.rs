@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
+use super::checks::{CHECK_KEYS, RawChecks};
 use super::error::{Diagnostic, Source, Span, closest, quoted};
 
 /// Reads the TOML of one file. The first fault ends it: behind one, the rest is guesswork.
@@ -41,6 +42,12 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
     ("syn", r#"syn = "count""#),
     ("slots", "slots = 65536"),
     ("mss", "mss = 1360"),
+    ("check", r#"check = { http = "/health", host = "www.example.net" }"#),
+    ("quorum", "quorum = 2"),
+    ("required", "required = true"),
+    ("on_empty", r#"on_empty = "last""#),
+    ("sorry", r#"sorry = "10.0.0.99""#),
+    ("slow_start", r#"slow_start = "30s""#),
 ];
 
 /// Keys of `[notify]`, with an example of each.
@@ -165,6 +172,12 @@ pub struct Service {
     pub syn: Option<Spanned<String>>,
     pub slots: Option<Spanned<Number>>,
     pub mss: Option<Spanned<Number>>,
+    pub check: Option<RawChecks>,
+    pub quorum: Option<Spanned<Number>>,
+    pub required: Option<Spanned<bool>>,
+    pub on_empty: Option<Spanned<String>>,
+    pub sorry: Option<Strings>,
+    pub slow_start: Option<Spanned<String>>,
 }
 
 /// A string or a list of strings. Not an untagged enum: those forget places and blur errors.
@@ -175,7 +188,19 @@ pub struct Strings {
     pub items: Vec<Spanned<String>>,
 }
 
-impl Strings {
+/// A value whose places can be moved.
+pub trait Move {
+    /// The same, so much further on.
+    fn moved(self, by: usize) -> Self;
+}
+
+impl<T> Move for Spanned<T> {
+    fn moved(self, by: usize) -> Self {
+        move_one(self, by)
+    }
+}
+
+impl Move for Strings {
     fn moved(self, by: usize) -> Strings {
         let span = self.span.start + by..self.span.end + by;
         Strings { span, items: self.items.into_iter().map(|item| move_one(item, by)).collect() }
@@ -264,7 +289,21 @@ pub struct Services(pub Vec<(Spanned<String>, Service)>);
 impl Services {
     fn moved(self, by: usize) -> Services {
         let moved = |(name, service): (Spanned<String>, Service)| {
-            let Service { vip, backends, forward, hash, syn, slots, mss } = service;
+            let Service {
+                vip,
+                backends,
+                forward,
+                hash,
+                syn,
+                slots,
+                mss,
+                check,
+                quorum,
+                required,
+                on_empty,
+                sorry,
+                slow_start,
+            } = service;
             let service = Service {
                 vip: vip.map(|list| list.moved(by)),
                 backends: backends.map(|list| list.moved(by)),
@@ -273,6 +312,12 @@ impl Services {
                 syn: moved(syn, by),
                 slots: moved(slots, by),
                 mss: moved(mss, by),
+                check: check.map(|checks| checks.moved(by)),
+                quorum: moved(quorum, by),
+                required: moved(required, by),
+                on_empty: moved(on_empty, by),
+                sorry: sorry.map(|list| list.moved(by)),
+                slow_start: moved(slow_start, by),
             };
             (move_one(name, by), service)
         };
@@ -355,7 +400,7 @@ fn path(error: &toml::de::Error) -> Option<String> {
 /// An example of the key that `path` ends with.
 fn way_out(path: &str, expected: &str) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
-    let keys = keys_of(path.rsplit_once('.').map(|(table, _)| table));
+    let keys = keys_behind(path.rsplit_once('.').map(|(table, _)| table));
     match keys.iter().find(|(name, _)| *name == key) {
         Some((name, _)) if expected == TABLE_OF_A_SERVICE => format!("{name} belongs under [service.NAME]"),
         Some((_, example)) => format!("for example {example}"),
@@ -364,28 +409,35 @@ fn way_out(path: &str, expected: &str) -> String {
     }
 }
 
-/// The keys of a table; at the top, of none.
-fn keys_of(table: Option<&str>) -> &'static [(&'static str, &'static str)] {
+/// Tables of the file, with the words for where their keys stand.
+const PLACES: [(&[(&str, &str)], &str); 4] = [
+    (TOP_KEYS, "at the top, before the first table"),
+    (SERVICE_KEYS, "under [service.NAME]"),
+    (NOTIFY_KEYS, "under [notify]"),
+    (CHECK_KEYS, "in a check of a service"),
+];
+
+/// The keys of a table, by its path.
+fn keys_behind(table: Option<&str>) -> &'static [(&'static str, &'static str)] {
     match table {
         None => TOP_KEYS,
         Some("notify") => NOTIFY_KEYS,
+        Some(path) if path.split('.').any(|part| part == "check") => CHECK_KEYS,
         Some(_) => SERVICE_KEYS,
     }
 }
 
 fn unknown_key(source: &Arc<Source>, span: Span, table: Option<&str>) -> Diagnostic {
     let key = source.slice(&span).trim_matches(['"', '\'']);
-    let here = keys_of(table);
-    let (elsewhere, other_place) = match table {
-        None => (SERVICE_KEYS, "under [service.NAME]"),
-        Some(_) => (TOP_KEYS, "at the top, before the first table"),
-    };
+    let here = keys_behind(table);
+    let elsewhere = PLACES.iter().filter(|(keys, _)| !std::ptr::eq(*keys, here));
+    let other_place = elsewhere.into_iter().find(|(keys, _)| keys.iter().any(|(name, _)| *name == key));
     let names = || here.iter().map(|(name, _)| *name);
     let list = names().collect::<Vec<_>>().join(", ");
     let help = if let Some(close) = closest(key, names()) {
         format!("did you mean {close}? Keys here are {list}")
-    } else if elsewhere.iter().any(|(name, _)| *name == key) {
-        format!("{key} belongs {other_place}; keys here are {list}")
+    } else if let Some((_, place)) = other_place {
+        format!("{key} belongs {place}; keys here are {list}")
     } else {
         format!("keys here are {list}")
     };

@@ -235,7 +235,7 @@ error: unknown key "vips" in service.web
 3 | vips = "192.0.2.10:80"
   | ^^^^
   |
-  = help: did you mean vip? Keys here are vip, backends, forward, hash, syn, slots, mss
+  = help: did you mean vip? Keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (
@@ -254,7 +254,7 @@ error: unknown key "check" in service.web
 5 | check = { http = "/health" }
   | ^^^^^
   |
-  = help: keys here are vip, backends, forward, hash, syn, slots, mss
+  = help: keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (
@@ -288,7 +288,7 @@ error: unknown key "hash_key" in service.web
 5 | hash_key = "00"
   | ^^^^^^^^
   |
-  = help: hash_key belongs at the top, before the first table; keys here are vip, backends, forward, hash, syn, slots, mss
+  = help: hash_key belongs at the top, before the first table; keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (

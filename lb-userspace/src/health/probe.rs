@@ -1,0 +1,127 @@
+//! What a check finds out. Each ends within the check's timeout, whatever the other side does.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Check, Forward, Via, Vip};
+
+/// Whom a check asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The service's name.
+    pub service: String,
+    /// The VIP that clients use. Its port is the one that the check goes to; there is one unless the kind has none (`ping`,
+    /// `command`).
+    pub vip: Vip,
+    /// The backend's own address.
+    pub backend: IpAddr,
+    /// How packets reach the backend.
+    pub forward: Forward,
+    /// The mark of packets to the VIP that are to reach this backend; none while its way is not known to the tables.
+    pub mark: Option<u32>,
+}
+
+impl Target {
+    /// Where the check goes; port 0 if it has none.
+    pub fn address(&self, via: Via) -> SocketAddr {
+        let address = match via {
+            Via::Vip => self.vip.address,
+            Via::Backend => self.backend,
+        };
+        SocketAddr::new(address, self.vip.port.unwrap_or(0))
+    }
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It works; with another weight, if a command says so (0 to 253).
+    Up {
+        /// The weight.
+        weight: Option<u16>,
+    },
+    /// It works, and keeps what weight a command gave it before.
+    Keep,
+    /// It does not.
+    Down(Reason),
+}
+
+/// Why a backend does not work.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reason {
+    /// For labels.
+    pub kind: ReasonKind,
+    /// For people, in a few words: `connect: refused`, `http: status 503, wanted 200-399`.
+    pub text: String,
+}
+
+impl Reason {
+    /// A kind and the words for it.
+    pub fn new(kind: ReasonKind, text: impl Into<String>) -> Self {
+        Reason { kind, text: text.into() }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal,)+) => {
+        /// Why, as a label.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum ReasonKind { $($(#[$doc])* $variant,)+ }
+
+        impl ReasonKind {
+            /// Every one.
+            pub const ALL: &'static [ReasonKind] = &[$(ReasonKind::$variant),+];
+
+            /// One word in lower case.
+            pub const fn label(self) -> &'static str {
+                match self { $(ReasonKind::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The port is closed.
+    Refused = "refused",
+    /// Nothing came in time.
+    Timeout = "timeout",
+    /// The connection was cut off.
+    Reset = "reset",
+    /// No way leads there.
+    Unreachable = "unreachable",
+    /// HTTP: another status.
+    Status = "status",
+    /// An answer without what it should hold.
+    Mismatch = "mismatch",
+    /// The handshake or the certificate.
+    Tls = "tls",
+    /// DNS: another code or answer.
+    Dns = "dns",
+    /// What came is not of the protocol, or too long.
+    Protocol = "protocol",
+    /// The program failed.
+    Command = "command",
+    /// This host could not check: its limits, its permissions.
+    Local = "local",
+}
+
+/// Asks once. Ends within the check's timeout, and never panics.
+pub async fn probe(check: &Check, target: &Target) -> Outcome {
+    let connecting = tokio::net::TcpStream::connect(target.address(check.via));
+    match tokio::time::timeout(check.timeout, connecting).await {
+        Ok(Ok(_)) => Outcome::Up { weight: None },
+        Ok(Err(error)) => Outcome::Down(Reason::new(ReasonKind::Refused, format!("connect: {error}"))),
+        Err(_) => Outcome::Down(Reason::new(ReasonKind::Timeout, "connect: timeout")),
+    }
+}
