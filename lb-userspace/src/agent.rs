@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod command;
+mod health;
 mod host;
 mod interfaces;
 mod pending;
@@ -31,6 +32,7 @@ use self::{
 use crate::{
     config::{self, Config},
     datapath::{self, Datapath, Events, Pins, requirements},
+    health::{Checker, Health},
     links::{self, Link, Mode},
     next_hops::Resolver,
     notify::Notifier,
@@ -104,7 +106,9 @@ pub async fn run<T>(pins: &Pins, options: &Options, mut ends: Ends, open: impl F
     ends.report.update(|report| report.metrics = ends.ports.report());
     ends.notifier.receivers(&wanted.config.receivers);
     let _opened = open().inspect_err(|_| pins.remove_empty())?;
-    let started = start::start((pins, options, &ends), wanted, kernel, &mut stop).await;
+    let checker = health::checker(options);
+    ends.report.check_by(checker.clone());
+    let started = start::start((pins, options, &ends), &checker, wanted, kernel, &mut stop).await;
     let (mut agent, events) = started.inspect_err(|_| pins.remove_empty())?;
     agent.pending = pending;
     service.ready(&agent.running.extent);
@@ -158,6 +162,14 @@ impl Wanted {
         config.warnings.iter().for_each(|warning| warn!("{}", warning.one_line()));
         Ok(Wanted { file, texts: Arc::new(texts), config, overrides })
     }
+
+    /// The configuration in effect: the file's, with what operators said on top, and what is known of backends on top of that; with
+    /// the overrides that have no effect.
+    fn in_effect(&self, checker: &Checker, now_ms: u64) -> (Config, Health, Vec<overrides::Note>) {
+        let (config, notes) = self.overrides.apply(&self.config, now_ms);
+        let health = checker.health(&config);
+        (health.apply(&config, now_ms), health, notes)
+    }
 }
 
 /// A running instance.
@@ -174,6 +186,8 @@ struct Agent {
     ports: Ports,
     report: Shared,
     notifier: Notifier,
+    /// Who finds out which backends work.
+    checker: Checker,
     /// What the tables in use are, and follow from.
     running: Generation,
     /// The grace period of the last change, while it lasts.
@@ -190,12 +204,14 @@ struct Agent {
     heart: Interval,
     /// When a drain has its next step, by the wall clock.
     step_ms: Option<u64>,
+    /// When a slow start has its next step, or health is to be shown again after that failed.
+    slow_ms: Option<u64>,
 }
 
 impl Agent {
     /// On tables that are live.
     fn new(
-        (pins, options, ends): (&Pins, &Options, &Ends),
+        (pins, options, ends, checker): (&Pins, &Options, &Ends, &Checker),
         datapath: Datapath,
         resolver: Resolver,
         links: links::Watch,
@@ -218,6 +234,7 @@ impl Agent {
             ports: ends.ports.clone(),
             report: ends.report.clone(),
             notifier: ends.notifier.clone(),
+            checker: checker.clone(),
             running,
             grace: None,
             pending: None,
@@ -226,6 +243,7 @@ impl Agent {
             complaint: None,
             heart,
             step_ms: None,
+            slow_ms: None,
         }
     }
 
@@ -254,6 +272,8 @@ impl Agent {
                 _ = self.heart.tick() => self.beat(),
                 () = apply::passed(&mut self.grace) => self.settle(),
                 () = apply::at(self.step_ms) => self.step().await,
+                () = self.checker.changed() => self.health_changed().await,
+                () = apply::at(self.slow_ms) => self.show_health().await,
                 () = apply::at(self.pending.as_ref().map(|pending| pending.until_ms)) => self.undo().await,
                 Some(request) = requests.recv() => self.serve(request).await,
             }

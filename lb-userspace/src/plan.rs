@@ -33,6 +33,9 @@ use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Syn, Vip};
 /// A description has at least room for a thousand services or ten thousand backends: 1 MiB.
 const MIN_DESCRIPTION_PAGES: u32 = 256;
 
+/// What a description may say of a backend's health, beyond what it says when all work.
+const HEALTH_BYTES: usize = 160;
+
 /// Everything that is written into the kernel for one configuration.
 pub struct Tables {
     /// What holds for all packets.
@@ -163,6 +166,7 @@ pub fn plan_next(
             macs: config.macs.iter().map(|mac| mac.map(|octet| format!("{octet:02x}")).join(":")).collect(),
             public_hash_key: config.hash_key.public_default,
             interfaces: config.interfaces.clone(),
+            withdrawn: config.withdrawn.iter().copied().collect(),
             services: descriptions,
         },
         allocation,
@@ -186,7 +190,8 @@ impl Tables {
 
     /// Pages that one description needs, with room for those of later configurations.
     pub fn description_pages(&self) -> Result<u32> {
-        let bytes = 2 * serde_json::to_vec(&self.description)?.len();
+        let backends: usize = self.description.services.iter().map(|service| service.backends.len()).sum();
+        let bytes = 2 * serde_json::to_vec(&self.description)?.len() + HEALTH_BYTES * backends;
         let pages = u32::try_from(bytes.div_ceil(4096) + 1).context("the description of the tables is too long")?;
         Ok(pages.max(MIN_DESCRIPTION_PAGES))
     }
@@ -205,14 +210,14 @@ struct Sets<'a> {
     backends: BTreeSet<BackendKey>,
 }
 
-type Set<'a> = (Forward, u32, &'a [config::Backend]);
+type Set<'a> = (Forward, u32, &'a [config::Backend], &'a BTreeMap<IpAddr, config::Seen>);
 
 impl<'a> Sets<'a> {
     fn new(config: &'a Config) -> Self {
         let mut sets: Vec<Set> = Vec::new();
         let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
         let mut index = |service: &'a config::Service| {
-            let set: Set = (service.forward, service.slots, &service.backends);
+            let set: Set = (service.forward, service.slots, &service.backends, &service.seen);
             let alike = known.entry(rough_hash(&set)).or_default();
             alike.iter().copied().find(|other| sets[*other] == set).unwrap_or_else(|| {
                 sets.push(set);
@@ -221,7 +226,7 @@ impl<'a> Sets<'a> {
             })
         };
         let set_of = config.services.values().map(&mut index).collect();
-        let keys = |(forward, _, backends): &Set<'a>| {
+        let keys = |(forward, _, backends, _): &Set<'a>| {
             let (forward, backends) = (*forward, *backends);
             backends.iter().map(move |backend| (backend.address, encapsulation(forward, backend.address)))
         };
@@ -231,7 +236,7 @@ impl<'a> Sets<'a> {
 
     /// The ids of each set's backends.
     fn ids(&self, allocation: &Allocation) -> Result<Vec<Vec<u16>>> {
-        let of_set = |(forward, _, backends): &Set| {
+        let of_set = |(forward, _, backends, _): &Set| {
             let id = |backend: &config::Backend| {
                 allocation.backend(&(backend.address, encapsulation(*forward, backend.address)))
             };
@@ -245,7 +250,7 @@ impl<'a> Sets<'a> {
         let mut rings = Vec::new();
         let mut known: BTreeMap<RingKey, usize> = BTreeMap::new();
         let mut ring_of = Vec::new();
-        for ((_, slots, backends), ids) in self.sets.iter().zip(ids_of) {
+        for ((_, slots, backends, _), ids) in self.sets.iter().zip(ids_of) {
             let members = backends.iter().zip(ids);
             let members = members.map(|(backend, id)| member(*id, &backend.address, backend.weight, backend.part));
             let key = RingKey::new(*slots, members.collect());
@@ -268,7 +273,7 @@ fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<
 }
 
 /// A hash to find equal sets by: it is taken of every backend of every service, however many share a set.
-fn rough_hash((_, slots, backends): &Set) -> u64 {
+fn rough_hash((_, slots, backends, _): &Set) -> u64 {
     backends.iter().fold(u64::from(*slots), |hash, backend| {
         let address = match backend.address {
             IpAddr::V4(address) => address.to_bits().into(),
@@ -299,10 +304,11 @@ fn planned(key: BackendKey, id: u16, before: &Allocation) -> PlannedBackend {
     PlannedBackend { id, address, entry, fresh: before.backend(&key).is_none() }
 }
 
-fn describe_set((_, _, backends): &Set, ids: &[u16], ring: &PlacedRing) -> Arc<[DescribedBackend]> {
+fn describe_set((_, _, backends, seen): &Set, ids: &[u16], ring: &PlacedRing) -> Arc<[DescribedBackend]> {
     let describe = |(backend, id): (&config::Backend, &u16)| {
-        let config::Backend { address, weight, part, overridden } = *backend;
-        DescribedBackend { address, weight, part, id: *id, owned: ring.ring.owned(*id), overridden }
+        let config::Backend { address, weight, part, overridden, sorry } = *backend;
+        let (owned, health) = (ring.ring.owned(*id), seen.get(&address).cloned());
+        DescribedBackend { address, weight, part, id: *id, owned, overridden, sorry, health }
     };
     backends.iter().zip(ids).map(describe).collect()
 }
@@ -320,10 +326,12 @@ fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[De
         vips: vips.map(|(vip, id)| DescribedVip { vip: vip.to_string(), id: *id }).collect(),
         backends,
         removed: service.removed.clone(),
+        below_quorum: service.below_quorum.then_some(service.health.quorum).flatten(),
     }
 }
 
-fn encapsulation(forward: Forward, backend: IpAddr) -> Encapsulation {
+/// How packets reach a backend.
+pub fn encapsulation(forward: Forward, backend: IpAddr) -> Encapsulation {
     match (forward, backend) {
         (Forward::L2, _) => Encapsulation::L2,
         (Forward::Ipip, IpAddr::V4(_)) => Encapsulation::Ip4,
@@ -381,7 +389,8 @@ fn address_entries(config: &Config, entries: &[Service], live: &[bool]) -> Vec<S
 }
 
 fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) -> Service {
-    let mut flags = if config.announce == config::Announce::None { 0 } else { Service::ANNOUNCE };
+    let silent = config.announce == config::Announce::None || config.withdrawn.contains(&address);
+    let mut flags = if silent { 0 } else { Service::ANNOUNCE };
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         flags |= if vip.protocol == Protocol::Tcp { Service::ALL_TCP } else { Service::ALL_UDP };
     }

@@ -141,5 +141,5 @@ fn services(datapath: &Datapath, only: Option<&str>, columns: Columns) -> Result
         }
     };
     let listed = show::list(datapath, &description, stats, only);
-    page(show::list_text(&listed, columns), json!({ "services": listed }))
+    page(show::list_text(&listed, columns, crate::overrides::now_ms()), json!({ "services": listed }))
 }

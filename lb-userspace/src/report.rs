@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::{Checked, Checker};
 
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -68,10 +70,24 @@ pub struct Receiver {
 }
 
 /// A report that several threads write to and read.
-#[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Report>>);
+#[derive(Clone, Default)]
+pub struct Shared {
+    report: Arc<Mutex<Report>>,
+    checker: Arc<OnceLock<Checker>>,
+}
 
 impl Shared {
+    /// Names who checks backends; of two the first counts.
+    pub fn check_by(&self, checker: Checker) {
+        // An agent has one.
+        let _ = self.checker.set(checker);
+    }
+
+    /// Every check of every backend, as it went last.
+    pub fn checks(&self) -> Vec<Checked> {
+        self.checker.get().map(Checker::read).unwrap_or_default()
+    }
+
     /// As it is now.
     pub fn read(&self) -> Report {
         self.update(|report| report.clone())
@@ -80,6 +96,6 @@ impl Shared {
     /// Changes it.
     pub fn update<T>(&self, change: impl FnOnce(&mut Report) -> T) -> T {
         // Each change is whole, whatever became of another.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

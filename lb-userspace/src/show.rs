@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    config::SeenState,
     datapath::Datapath,
     explain::{Answer, Question},
     links::{Link, Mode, mac_text},
@@ -98,7 +99,7 @@ impl ListedNextHop {
 }
 
 /// The table of `weir ls`, in the manner of `ipvsadm -Ln`.
-pub fn list_text(listed: &[Listed], columns: Columns) -> String {
+pub fn list_text(listed: &[Listed], columns: Columns, now_ms: u64) -> String {
     let mut table = plain_table();
     let numbers: &[&str] = match columns {
         Columns::Plain => &[],
@@ -112,7 +113,7 @@ pub fn list_text(listed: &[Listed], columns: Columns) -> String {
         row
     };
     row(&mut table, header(["Prot VIP", "Service", "Forward", "Hash", "SYN"]));
-    row(&mut table, header(["  -> Backend", "Weight", "Share", "Next hop", ""]));
+    row(&mut table, header(["  -> Backend", "Weight", "Share", "Next hop", "Health"]));
     for Listed { service, next_hops, stats } in listed {
         for (index, vip) in service.vips.iter().enumerate() {
             let (protocol, vip) = match vip.vip.strip_suffix("/udp") {
@@ -133,10 +134,13 @@ pub fn list_text(listed: &[Listed], columns: Columns) -> String {
                 },
                 format!("{share:.1} %"),
                 next_hop.text(),
-                String::new(),
+                backend.health_text(Some(now_ms)).unwrap_or_default(),
             ];
             let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.backends[index]));
             row(&mut table, with(cells.to_vec(), traffic));
+        }
+        if let Some(quorum) = service.below_quorum {
+            row(&mut table, vec![format!("  !! below quorum {quorum}")]);
         }
         for backend in &service.removed {
             row(&mut table, vec![format!("  -> {backend}"), "(removed)".into()]);
@@ -402,7 +406,19 @@ pub fn status(
 /// One sentence a service: thousands of backends behind a lost switch are no thousand lines.
 fn backend_warnings(datapath: &Datapath, description: &Description) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !description.withdrawn.is_empty() {
+        let list = description.withdrawn.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        warnings.push(format!("below quorum, no longer announced: {list} (weir ls says which backends are down)"));
+    }
     for service in &description.services {
+        let kept =
+            |backend: &DescribedBackend| backend.health.as_ref().is_some_and(|health| health.state == SeenState::Kept);
+        if service.backends.iter().any(kept) {
+            warnings.push(format!(
+                "service {}: no backend works, the last that did keep their slots (on_empty = \"last\")",
+                service.name
+            ));
+        }
         if service.backends.iter().all(|backend| backend.owned == 0) {
             warnings.push(format!(
                 "service {}: no backend has a share, its packets are dropped (no_backend)",

@@ -72,6 +72,17 @@ impl Generation {
         }
     }
 
+    /// Every VIP address that the network is told of.
+    pub fn told(&self) -> Vec<IpAddr> {
+        let withdrawn = &self.description.withdrawn;
+        self.vips.iter().filter(|vip| !withdrawn.contains(vip)).copied().collect()
+    }
+
+    /// VIP addresses that are not announced, for too few backends work.
+    pub fn withdrawn(&self) -> &[IpAddr] {
+        &self.description.withdrawn
+    }
+
     fn is(&self, tables: &Tables) -> bool {
         (&self.description, &self.settings) == (&tables.description, &tables.settings)
     }
@@ -82,7 +93,7 @@ impl Agent {
     pub(super) async fn apply(&mut self, wanted: Wanted) -> Result<Applied> {
         let begin = Instant::now();
         let now_ms = overrides::now_ms();
-        let (config, notes) = wanted.overrides.apply(&wanted.config, now_ms);
+        let (config, health, notes) = wanted.in_effect(&self.checker, now_ms);
         let config = Arc::new(config);
         self.check(&config).await?;
         let checked_us = micros(begin);
@@ -105,7 +116,9 @@ impl Agent {
             self.notifier.receivers(&wanted.config.receivers);
         }
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
+        self.slow_ms = health.next_step_ms(&config, now_ms);
         self.wanted = wanted;
+        self.watch(&config, &health);
         Ok(applied)
     }
 
@@ -169,9 +182,9 @@ impl Agent {
         self.show_interfaces(config);
         // The old rings stay where they are until the next change.
         let changes = self.would_change(&tables);
-        let vips = std::mem::take(&mut self.running.vips);
+        let told = self.running.told();
         self.keep(config, tables);
-        self.tell_changes(&vips);
+        self.tell_changes(&told);
         Ok(changes)
     }
 
@@ -180,8 +193,9 @@ impl Agent {
         if !self.announces() {
             return;
         }
-        let new: Vec<_> = self.running.vips.iter().filter(|vip| !before.contains(vip)).copied().collect();
-        if before.iter().any(|vip| !self.running.vips.contains(vip)) {
+        let now = self.running.told();
+        let new: Vec<_> = now.iter().filter(|vip| !before.contains(vip)).copied().collect();
+        if before.iter().any(|vip| !now.contains(vip)) {
             self.tell_anew();
         } else if !new.is_empty() {
             let attached = self.attached.clone();

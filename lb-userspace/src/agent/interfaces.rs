@@ -96,7 +96,7 @@ impl Agent {
             info!("interface {name}: is up again");
         }
         if self.announces() && new.works() && (!held || !old.works() || new.mac != old.mac) {
-            let vips = self.running.vips.clone();
+            let vips = self.running.told();
             self.tell(std::slice::from_ref(&new), &vips);
         }
         self.attached[number] = new;
@@ -127,7 +127,7 @@ impl Agent {
     /// Some VIPs are no longer here; of the others it is said again.
     pub(super) fn tell_anew(&mut self) {
         self.stop_telling();
-        let (attached, vips) = (self.attached.clone(), self.running.vips.clone());
+        let (attached, vips) = (self.attached.clone(), self.running.told());
         self.tell(&attached, &vips);
     }
 }

@@ -158,7 +158,7 @@ impl Agent {
 
     async fn plan_file(&mut self, file: Option<PathBuf>) -> Result<Answer> {
         let wanted = self.wanted.read_again(file)?;
-        let (config, notes) = wanted.overrides.apply(&wanted.config, overrides::now_ms());
+        let (config, _, notes) = wanted.in_effect(&self.checker, overrides::now_ms());
         let tables = self.plan(&Arc::new(config)).await?;
         Ok(Answer::Planned { changes: self.would_change(&tables), notes })
     }

@@ -10,6 +10,7 @@ use super::{Agent, Ends, Options, SETTLE, Wanted, apply::Generation, host};
 use crate::{
     config::{Announce, Config},
     datapath::{self, Adopted, Attachment, Events, Found, Pins, Started, grace_period, requirements::Kernel},
+    health::{Checker, Health},
     links::{self, Link, Mode},
     next_hops::Resolver,
     offloads, overrides,
@@ -21,17 +22,18 @@ use crate::{
 /// Goes on with what runs, or starts beside it and takes over from it.
 pub async fn start(
     (pins, options, ends): (&Pins, &Options, &Ends),
+    checker: &Checker,
     wanted: Wanted,
     kernel: Kernel,
     stop: &mut Stop,
 ) -> Result<(Agent, Events)> {
-    let (config, notes) = wanted.overrides.apply(&wanted.config, overrides::now_ms());
+    let (config, health, notes) = wanted.in_effect(checker, overrides::now_ms());
     notes.iter().for_each(|note| warn!("{note}"));
     // Looked at once the instance is ours: what is attached does not change under our hands.
     let links = links::list()?;
     let attached = host::attached_links(&config, &links)?;
     let interfaces: Vec<_> = attached.iter().map(|link| host::attachment(&config, link, false)).collect();
-    let start = Start { pins, options, ends, kernel, links, attached, interfaces };
+    let start = Start { pins, options, ends, checker, health, kernel, links, attached, interfaces };
     let (mut agent, events) = match datapath::find(pins, &start.interfaces, options.mode)? {
         Found::Same(adopted) if !fits(&adopted, &config) => {
             info!("what runs is loaded anew: another arena");
@@ -74,6 +76,9 @@ struct Start<'a> {
     pins: &'a Pins,
     options: &'a Options,
     ends: &'a Ends,
+    checker: &'a Checker,
+    /// As the configuration has it.
+    health: Health,
     kernel: Kernel,
     links: Vec<Link>,
     attached: Vec<Link>,
@@ -104,7 +109,7 @@ impl Start<'_> {
         let hops = resolver.snapshot();
         let attached = (&self.links[..], self.attached.clone());
         let mut agent = Agent::new(
-            (self.pins, self.options, self.ends),
+            (self.pins, self.options, self.ends, self.checker),
             datapath,
             resolver,
             watch,
@@ -159,7 +164,7 @@ impl Start<'_> {
         let step_ms = wanted.overrides.next_step_ms(overrides::now_ms());
         let running = Generation::new(config, tables);
         let mut agent = Agent::new(
-            (self.pins, self.options, self.ends),
+            (self.pins, self.options, self.ends, self.checker),
             datapath,
             resolver,
             watch,
@@ -167,6 +172,8 @@ impl Start<'_> {
             (wanted, running),
         );
         agent.step_ms = step_ms;
+        agent.slow_ms = self.health.next_step_ms(config, overrides::now_ms());
+        agent.watch(config, &self.health);
         Ok((agent, events))
     }
 

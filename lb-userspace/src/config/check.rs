@@ -63,6 +63,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         receivers,
         files: Vec::new(),
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
+        withdrawn: BTreeSet::new(),
         warnings,
         spans: Spans { source: Arc::clone(source), interfaces, vips },
         fingerprint: 0,
@@ -297,7 +298,21 @@ impl Draft {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
         let Draft { name, forward, hash, syn, slots, mss, health, .. } = self;
         let (name, slots, removed) = (name.into_inner(), slots.value, Vec::new());
-        Service { name, vips, backends, removed, forward, hash, syn, slots, mss, health }
+        Service {
+            name,
+            vips,
+            backends,
+            removed,
+            forward,
+            hash,
+            syn,
+            slots,
+            mss,
+            health,
+            seen: BTreeMap::new(),
+            below_quorum: false,
+            resets: false,
+        }
     }
 
     /// How many backends take traffic.

@@ -32,7 +32,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -224,6 +224,8 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// By name; at least one.
     pub services: BTreeMap<String, Service>,
+    /// Addresses that are not to be announced, for too few backends work; none in a file.
+    pub withdrawn: BTreeSet<IpAddr>,
     /// What it was read from, in order.
     pub files: Vec<ReadFile>,
     /// What is allowed and probably not meant, in file order.
@@ -473,6 +475,50 @@ pub struct Service {
     pub mss: Option<u16>,
     /// How it is told which backends work, and what follows from that.
     pub health: HealthPolicy,
+    /// What is known of backends that are checked; nothing in a file.
+    pub seen: BTreeMap<IpAddr, Seen>,
+    /// Fewer backends take traffic than its quorum; never so in a file.
+    pub below_quorum: bool,
+    /// TCP for it is answered by resets, for no backend works; never so in a file.
+    pub resets: bool,
+}
+
+/// What is known of a backend that is checked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whether it works.
+    pub state: SeenState,
+    /// When it began, or ceased, to: milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a backend works.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenState {
+    /// It does.
+    Up,
+    /// It does again, and takes its slots over time.
+    Slow,
+    /// It does not.
+    Down,
+    /// It does not, and keeps its slots, for no other does either.
+    Kept,
+}
+
+impl SeenState {
+    /// In a word or two.
+    pub fn text(self) -> &'static str {
+        match self {
+            SeenState::Up => "up",
+            SeenState::Slow => "slow start",
+            SeenState::Down => "down",
+            SeenState::Kept => "down, kept",
+        }
+    }
 }
 
 /// How it is told which backends of a service work, and what follows from that.
@@ -535,12 +581,14 @@ pub struct Backend {
     pub part: u32,
     /// What an override says of it.
     pub overridden: Option<Overridden>,
+    /// It takes traffic only while no other does.
+    pub sorry: bool,
 }
 
 impl Backend {
     /// One as the file has it.
     pub fn new(address: IpAddr, weight: u16) -> Self {
-        Backend { address, weight, part: WHOLE, overridden: None }
+        Backend { address, weight, part: WHOLE, overridden: None, sorry: false }
     }
 }
 

@@ -11,7 +11,7 @@ use lb_common::{abi::Encapsulation, ring::WHOLE};
 use serde::{Deserialize, Serialize};
 
 use super::encapsulation;
-use crate::config::{Forward, Overridden, Vip};
+use crate::config::{Forward, Overridden, Seen, SeenState, Vip};
 
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Description {
     pub public_hash_key: bool,
     /// The interfaces, by their numbers.
     pub interfaces: Vec<String>,
+    /// Addresses that are not announced, for too few backends work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<IpAddr>,
     /// By name.
     pub services: Vec<DescribedService>,
 }
@@ -71,6 +74,9 @@ pub struct DescribedService {
     /// Backends of the configuration that overrides took away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<IpAddr>,
+    /// The quorum, while fewer backends take traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below_quorum: Option<u32>,
 }
 
 impl DescribedService {
@@ -112,6 +118,12 @@ pub struct DescribedBackend {
     /// What an override says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overridden: Option<Overridden>,
+    /// It takes traffic only while no other does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sorry: bool,
+    /// Whether it works, if it is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Seen>,
 }
 
 impl DescribedBackend {
@@ -124,6 +136,26 @@ impl DescribedBackend {
         });
         let words = [added.then(|| "added".to_owned()), file_weight.map(|weight| format!("file: {weight}")), state];
         Some(words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl DescribedBackend {
+    /// Whether it works, in words, if it is checked; it may be told how long ago that began.
+    pub fn health_text(&self, now_ms: Option<u64>) -> Option<String> {
+        let Some(Seen { state, since_ms, reason }) = &self.health else {
+            return self.sorry.then(|| "sorry".to_owned());
+        };
+        let mut text = state.text().to_owned();
+        if *state == SeenState::Slow {
+            text += &format!(", {:.0} %", 100.0 * f64::from(self.part) / f64::from(WHOLE));
+        }
+        if let Some(now_ms) = now_ms.filter(|_| *state != SeenState::Up) {
+            text += &format!(" for {} s", now_ms.saturating_sub(*since_ms) / 1_000);
+        }
+        if let Some(reason) = reason {
+            text += &format!(": {reason}");
+        }
+        Some(text)
     }
 }
 
@@ -145,6 +177,8 @@ struct Stored {
     macs: Vec<String>,
     public_hash_key: bool,
     interfaces: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    withdrawn: Vec<IpAddr>,
     sets: Vec<Arc<[DescribedBackend]>>,
     services: Vec<StoredService>,
 }
@@ -163,24 +197,36 @@ struct StoredService {
     set: usize,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     removed: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below_quorum: Option<u32>,
 }
 
 impl From<Description> for Stored {
     fn from(description: Description) -> Self {
-        let Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services } =
-            description;
+        let Description {
+            weir,
+            configuration,
+            tables,
+            announce,
+            macs,
+            public_hash_key,
+            interfaces,
+            withdrawn,
+            services,
+        } = description;
         let mut sets = Vec::new();
         let mut known = HashMap::new();
         let mut store = |service: DescribedService| {
-            let DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed } = service;
+            let DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed, below_quorum } =
+                service;
             let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
                 sets.push(backends);
                 sets.len() - 1
             });
-            StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed }
+            StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed, below_quorum }
         };
         let services = services.into_iter().map(&mut store).collect();
-        Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services }
+        Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, withdrawn, sets, services }
     }
 }
 
@@ -188,14 +234,35 @@ impl TryFrom<Stored> for Description {
     type Error = String;
 
     fn try_from(stored: Stored) -> Result<Self, String> {
-        let Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, sets, services } =
-            stored;
+        let Stored {
+            weir,
+            configuration,
+            tables,
+            announce,
+            macs,
+            public_hash_key,
+            interfaces,
+            withdrawn,
+            sets,
+            services,
+        } = stored;
         let restore = |service: StoredService| {
-            let StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed } = service;
+            let StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed, below_quorum } =
+                service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
-            Ok(DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed })
+            Ok(DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed, below_quorum })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
-        Ok(Description { weir, configuration, tables, announce, macs, public_hash_key, interfaces, services })
+        Ok(Description {
+            weir,
+            configuration,
+            tables,
+            announce,
+            macs,
+            public_hash_key,
+            interfaces,
+            withdrawn,
+            services,
+        })
     }
 }

@@ -1,0 +1,111 @@
+//! What an agent does about the health of backends: shows it in the tables, several changes as one, and keeps it over a restart.
+
+use lb_common::steer;
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use super::{Agent, Options, PAUSE_MS, command::Applied, one_line, said};
+use crate::{
+    config::{Config, Via},
+    health::{Change, Checker, Health, What, file},
+    overrides,
+    plan::encapsulation,
+};
+
+/// How many backends an event names.
+const NAMED: usize = 20;
+
+/// Checking, with what is known from before.
+pub fn checker(options: &Options) -> Checker {
+    Checker::start(file::load(&options.state).unwrap_or_else(|error| {
+        warn!("{error:#}");
+        Health::default()
+    }))
+}
+
+impl Agent {
+    /// Backends have come or gone: all that have become one change of the tables.
+    pub(super) async fn health_changed(&mut self) {
+        let changes = self.checker.take();
+        let was = self.running.withdrawn().to_vec();
+        let applied = self.apply_health().await;
+        let words = |applied: &Applied| format!("{}; {}", in_words(&changes), said(applied));
+        self.note(
+            None,
+            "health",
+            &format!("{}; not in the tables, trying again: ", in_words(&changes)),
+            applied.as_ref().map(words),
+        );
+        self.tell_withdrawn(&was);
+    }
+
+    /// A slow start has its next step, or what failed is tried again.
+    pub(super) async fn show_health(&mut self) {
+        if let Err(error) = self.apply_health().await {
+            warn!("health: not in the tables, trying again: {}", one_line(&error));
+        }
+    }
+
+    async fn apply_health(&mut self) -> anyhow::Result<Applied> {
+        let applied = self.apply(self.wanted.clone()).await;
+        if applied.is_err() {
+            self.slow_ms = Some(overrides::now_ms() + PAUSE_MS);
+        }
+        applied
+    }
+
+    /// Tables show a configuration with this health: it is kept, and checked on.
+    pub(super) fn watch(&mut self, config: &Config, shown: &Health) {
+        let allocation = &self.running.allocation;
+        self.checker.follow(config, |probe| {
+            let key = (probe.target.backend, encapsulation(probe.target.forward, probe.target.backend));
+            allocation.backend(&key).filter(|_| probe.check.via == Via::Vip).map(steer::mark)
+        });
+        let (health, directory) = (self.checker.in_effect(shown), self.options.state.clone());
+        if config.services.values().any(|service| !service.health.checks.is_empty()) {
+            spawn_blocking(move || {
+                if let Err(error) = file::save(&directory, &health) {
+                    warn!("a restart will check all backends anew: {error:#}");
+                }
+            });
+        }
+    }
+
+    fn tell_withdrawn(&mut self, before: &[std::net::IpAddr]) {
+        let now = self.running.withdrawn().to_vec();
+        let list = |addresses: Vec<&std::net::IpAddr>| {
+            addresses.iter().map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let gone: Vec<_> = now.iter().filter(|address| !before.contains(address)).collect();
+        let back: Vec<_> = before.iter().filter(|address| !now.contains(address)).collect();
+        if !gone.is_empty() {
+            let words = format!("below quorum, no longer announced: {}", list(gone));
+            self.note(None, "withdraw", "", Ok(words));
+        }
+        if !back.is_empty() {
+            self.note(None, "announce again", "", Ok(format!("quorum is back: {}", list(back))));
+        }
+    }
+}
+
+/// Changes in one line: who is down and why, who is up again. Backends that end as they began are named last.
+fn in_words(changes: &[Change]) -> String {
+    let mut down: Vec<String> = Vec::new();
+    let mut up = Vec::new();
+    let mut weights = Vec::new();
+    for Change { service, backend, what } in changes {
+        match what {
+            What::Down(reason) => down.push(format!("{service} {backend} ({reason})")),
+            What::Up => up.push(format!("{service} {backend}")),
+            What::Weight(weight) => weights.push(format!("{service} {backend} ({weight})")),
+        }
+    }
+    let words = [("down", down), ("up", up), ("weight", weights)];
+    let list = |(what, names): (&str, Vec<String>)| {
+        let more = names.len().checked_sub(NAMED).filter(|more| *more > 0);
+        let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+        let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
+    };
+    words.into_iter().filter_map(list).collect::<Vec<_>>().join("; ")
+}
