@@ -239,20 +239,20 @@ error: unknown key "vips" in service.web
 "#,
     ),
     (
-        "no checks yet",
+        "a key that is like no other",
         r#"
 interface = "eth0"
 [service.web]
 vip = "192.0.2.10:80"
 backends = "10.0.0.11"
-check = { http = "/health" }
+persistence = { minutes = 5 }
 "#,
         r#"
-error: unknown key "check" in service.web
+error: unknown key "persistence" in service.web
  --> weir.toml:5:1
   |
-5 | check = { http = "/health" }
-  | ^^^^^
+5 | persistence = { minutes = 5 }
+  | ^^^^^^^^^^^
   |
   = help: keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
