@@ -11,7 +11,12 @@ mod serve;
 mod start;
 mod ways;
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow};
 use tokio::{
@@ -39,6 +44,7 @@ use crate::{
     overrides::{self, Overrides},
     report::Shared,
     service::Service,
+    steering::Family,
     stop::Stop,
 };
 
@@ -206,6 +212,8 @@ struct Agent {
     step_ms: Option<u64>,
     /// When a slow start has its next step, or health is to be shown again after that failed.
     slow_ms: Option<u64>,
+    /// VIPs of these families can be checked on one backend each; none before that was seen to.
+    steered: Option<BTreeSet<Family>>,
 }
 
 impl Agent {
@@ -244,6 +252,7 @@ impl Agent {
             heart,
             step_ms: None,
             slow_ms: None,
+            steered: None,
         }
     }
 

@@ -1,15 +1,19 @@
 //! What an agent does about the health of backends: shows it in the tables, several changes as one, and keeps it over a restart.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use lb_common::steer;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::{Agent, Options, PAUSE_MS, command::Applied, one_line, said};
+use super::{Agent, Options, PAUSE_MS, command::Applied, host, one_line, said};
 use crate::{
-    config::{Config, Via},
+    config::{Config, Service, Via},
+    datapath,
     health::{Change, Checker, Health, What, file},
     overrides,
     plan::encapsulation,
+    steering::{self, Family},
 };
 
 /// How many backends an event names.
@@ -56,10 +60,19 @@ impl Agent {
 
     /// Tables show a configuration with this health: it is kept, and checked on.
     pub(super) fn watch(&mut self, config: &Config, shown: &Health) {
-        let allocation = &self.running.allocation;
+        self.steer(config);
+        let (allocation, node) = (&self.running.allocation, host::node_addresses(&self.attached));
+        let steered = self.steered.clone().unwrap_or_default();
         self.checker.follow(config, |probe| {
-            let key = (probe.target.backend, encapsulation(probe.target.forward, probe.target.backend));
-            allocation.backend(&key).filter(|_| probe.check.via == Via::Vip).map(steer::mark)
+            let target = &mut probe.target;
+            if probe.check.via == Via::Vip && steered.contains(&Family::of(target.vip.address)) {
+                let key = (target.backend, encapsulation(target.forward, target.backend));
+                target.mark = allocation.backend(&key).map(steer::mark);
+                target.source = match target.vip.address {
+                    IpAddr::V4(_) => node.v4.map(IpAddr::from),
+                    IpAddr::V6(_) => node.v6.map(IpAddr::from),
+                };
+            }
         });
         let (health, directory) = (self.checker.in_effect(shown), self.options.state.clone());
         if config.services.values().any(|service| !service.health.checks.is_empty()) {
@@ -71,9 +84,32 @@ impl Agent {
         }
     }
 
-    fn tell_withdrawn(&mut self, before: &[std::net::IpAddr]) {
+    /// Sees to it that checks of VIPs leave by the program that sends them to their backends, if there are such checks.
+    fn steer(&mut self, config: &Config) {
+        let by_vip = |service: &&Service| service.health.checks.iter().any(|check| check.via == Via::Vip);
+        let services = config.services.values().filter(by_vip);
+        let wanted: BTreeSet<Family> =
+            services.flat_map(|service| &service.vips).map(|vip| Family::of(vip.address)).collect();
+        if self.steered.as_ref() == Some(&wanted) {
+            return;
+        }
+        let Some(link) = self.attached.first() else { return };
+        let set_up = || {
+            if wanted.is_empty() {
+                return datapath::steering::end(&self.pins);
+            }
+            datapath::steering::attach(&self.pins, &link.name)?;
+            wanted.iter().try_for_each(|family| steering::set_up(link, *family))
+        };
+        match set_up() {
+            Ok(()) => self.steered = Some(wanted),
+            Err(error) => warn!("checks do not reach VIPs, all of them fail: {}", one_line(&error)),
+        }
+    }
+
+    fn tell_withdrawn(&mut self, before: &[IpAddr]) {
         let now = self.running.withdrawn().to_vec();
-        let list = |addresses: Vec<&std::net::IpAddr>| {
+        let list = |addresses: Vec<&IpAddr>| {
             addresses.iter().map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
         };
         let gone: Vec<_> = now.iter().filter(|address| !before.contains(address)).collect();

@@ -11,6 +11,7 @@ use crate::{
     announce, datapath,
     links::{Link, mac_text},
     notify::{Notice, Subject},
+    overrides,
 };
 
 impl Agent {
@@ -98,6 +99,10 @@ impl Agent {
         if self.announces() && new.works() && (!held || !old.works() || new.mac != old.mac) {
             let vips = self.running.told();
             self.tell(std::slice::from_ref(&new), &vips);
+        }
+        if new.index != old.index {
+            // The program that steers checks is gone with the old one.
+            (self.steered, self.slow_ms) = (None, Some(overrides::now_ms()));
         }
         self.attached[number] = new;
     }

@@ -311,7 +311,6 @@ impl Draft {
             health,
             seen: BTreeMap::new(),
             below_quorum: false,
-            resets: false,
         }
     }
 

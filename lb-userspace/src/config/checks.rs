@@ -295,8 +295,6 @@ words! {
         Last = "last",
         /// They are dropped (`no_backend`).
         Drop = "drop",
-        /// TCP is answered by a reset, the rest dropped.
-        Reset = "reset",
         /// They go to the sorry backends.
         Sorry = "sorry",
     }

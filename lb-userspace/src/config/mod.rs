@@ -479,8 +479,6 @@ pub struct Service {
     pub seen: BTreeMap<IpAddr, Seen>,
     /// Fewer backends take traffic than its quorum; never so in a file.
     pub below_quorum: bool,
-    /// TCP for it is answered by resets, for no backend works; never so in a file.
-    pub resets: bool,
 }
 
 /// What is known of a backend that is checked.

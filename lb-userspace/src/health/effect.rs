@@ -58,10 +58,8 @@ fn apply(service: &mut Service, of: Option<&Of>, now_ms: u64) {
     let live = service.backends.iter().filter(|backend| backend.weight > 0 && backend.part > 0).count();
     service.below_quorum = service.health.quorum.is_some_and(|quorum| live < quorum as usize);
     let empty = live == 0;
-    match service.health.on_empty {
-        OnEmpty::Last if empty => keep_last(service, of, &allowed),
-        OnEmpty::Reset => service.resets = empty,
-        _ => {}
+    if empty && service.health.on_empty == OnEmpty::Last {
+        keep_last(service, of, &allowed);
     }
     add_sorry(service, empty && service.health.on_empty == OnEmpty::Sorry);
 }

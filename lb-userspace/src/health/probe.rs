@@ -23,6 +23,8 @@ pub struct Target {
     pub forward: Forward,
     /// The mark of packets to the VIP that are to reach this backend; none while its way is not known to the tables.
     pub mark: Option<u32>,
+    /// The address that the VIP is asked from: one that backends answer to. Without one, the kernel chooses.
+    pub source: Option<IpAddr>,
 }
 
 impl Target {

@@ -58,6 +58,7 @@ pub fn probes(config: &Config) -> Vec<Probe> {
                     backend: backend.address,
                     forward: service.forward,
                     mark: None,
+                    source: None,
                 };
                 probes.push(Probe { key, check: Arc::clone(check), target });
             }

@@ -127,11 +127,11 @@ impl Checker {
         Checker(Arc::new(Running { shared, task }))
     }
 
-    /// Checks what a configuration in effect asks for. `mark` is that of packets that are to reach a backend by its VIP. Checks
-    /// that stay keep their times.
-    pub fn follow(&self, config: &Config, mark: impl Fn(&Probe) -> Option<u32>) {
+    /// Checks what a configuration in effect asks for. `steer` sees to it that a check of a VIP reaches its backend. Checks that
+    /// stay keep their times.
+    pub fn follow(&self, config: &Config, steer: impl Fn(&mut Probe)) {
         let mut wanted = probes(config);
-        wanted.iter_mut().for_each(|probe| probe.target.mark = mark(probe));
+        wanted.iter_mut().for_each(steer);
         let mut state = self.0.shared.lock();
         let same = state.slots.len() == wanted.len() && state.slots.iter().zip(&wanted).all(|(a, b)| a.probe == *b);
         if same {
@@ -256,9 +256,12 @@ impl Shared {
     }
 }
 
-/// Starts each check when its time has come. The heap holds checks by the time of their next run.
+/// Checks by the time of their next run; the number is that of the slot.
+type Times = BinaryHeap<Reverse<(Instant, usize)>>;
+
+/// Starts each check when its time has come.
 async fn schedule(shared: Arc<Shared>) {
-    let mut heap: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
+    let mut heap = Times::new();
     let mut slots: Vec<Arc<Slot>> = Vec::new();
     loop {
         let next = heap.peek().map(|Reverse((at, _))| *at);
@@ -288,11 +291,7 @@ async fn schedule(shared: Arc<Shared>) {
 }
 
 /// The schedule for the checks that are asked for now: those that were there keep their times.
-fn rescheduled(
-    shared: &Shared,
-    heap: &BinaryHeap<Reverse<(Instant, usize)>>,
-    before: &[Arc<Slot>],
-) -> (BinaryHeap<Reverse<(Instant, usize)>>, Vec<Arc<Slot>>) {
+fn rescheduled(shared: &Shared, heap: &Times, before: &[Arc<Slot>]) -> (Times, Vec<Arc<Slot>>) {
     let slots = shared.lock().slots.clone();
     let times: HashMap<&Key, (Instant, Duration)> = heap
         .iter()

@@ -93,9 +93,12 @@ impl Judge {
     }
 }
 
+/// The service's lines, results in a row, and after which of them the backend changes, with the way.
+type Row = (&'static str, &'static str, &'static [(usize, char)]);
+
 #[test]
 fn a_backend_falls_and_rises_by_results_in_a_row() {
-    let rows: &[(&str, &str, &[(usize, char)])] = &[
+    let rows: &[Row] = &[
         (TCP, "++++", &[]),
         (TCP, "--+--+--+", &[]),
         (TCP, "---", &[(2, '-')]),

@@ -8,6 +8,7 @@ mod commands;
 mod control;
 mod forward;
 mod fragments;
+mod health;
 mod icmp;
 mod interfaces;
 mod lab;

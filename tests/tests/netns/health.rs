@@ -1,0 +1,150 @@
+//! Backends that die and come back, by real servers and a real agent that checks them.
+
+use lb_userspace::lab::{Http, Running, start_nginx, wait_for, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::net::*;
+
+const URL: &str = "http://10.1.0.100";
+const TEN: &str = r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.11-20"
+    check = { http = "/", via = "backend", every = "500ms", timeout = "250ms", fall = 2, rise = 2 }
+    slow_start = "3s"
+    slots = 4096
+"#;
+
+/// Backends of the first service, as `weir ls` lists them.
+fn backends(net: &Net) -> Vec<Value> {
+    net.json(&["ls"])["services"][0]["backends"].as_array().unwrap().clone()
+}
+
+fn state(backend: &Value) -> String {
+    backend["health"]["state"].as_str().unwrap_or("none").to_owned()
+}
+
+fn wait_for_state(net: &Net, number: usize, wanted: &str) -> Value {
+    wait_for(&format!("backend {number} is {wanted}"), PATIENCE, || {
+        let backend = backends(net).swap_remove(number);
+        (state(&backend) == wanted).then_some(backend)
+    })
+    .unwrap()
+}
+
+/// Results of the agent's events of a verb.
+fn events(net: &Net, verb: &str) -> Vec<String> {
+    let events = net.json(&["events"])["events"].as_array().unwrap().clone();
+    let of_verb = events.iter().filter(|event| event["verb"] == verb);
+    of_verb.map(|event| event["result"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Who gets each of some flows, by what the tables say.
+fn owners(net: &Net) -> Vec<String> {
+    let owner = |port: u32| {
+        let question = net.json(&["explain", &format!("10.1.0.9:{port}"), "10.1.0.100:80"]);
+        question["backend"].to_string()
+    };
+    (1_000..1_060).map(owner).collect()
+}
+
+#[test]
+fn a_killed_server_leaves_alone_and_comes_back_slowly() {
+    let config = config(TEN);
+    let mut net = Net::new("health", 10);
+    net.set_up(&["web"], &config);
+    let mut servers: Vec<Running> =
+        net.backends.iter().map(|backend| start_nginx(backend, &format!("{}\n", backend.name())).unwrap()).collect();
+    net.run(&config, &[]);
+    assert_eq!(distinct(&net.ask(URL, 200)).len(), 10);
+    let before = owners(&net);
+
+    servers[2].signal(Signal::SIGKILL).unwrap();
+    servers[2].wait(PATIENCE).unwrap();
+    let dead = wait_for_state(&net, 2, "down");
+    assert_eq!((dead["owned"].as_u64(), dead["health"]["reason"].as_str()), (Some(0), Some("connect: refused")));
+    let answers = net.ask(URL, 200);
+    assert_eq!((answers.len(), count(&answers, "backend3")), (200, 0));
+    for (before, after) in before.iter().zip(owners(&net)) {
+        assert!(before.contains("10.1.0.13") || *before == after, "{before} -> {after}");
+    }
+    let text = String::from_utf8(net.weir(&["ls"]).stdout).unwrap();
+    assert!(text.lines().any(|line| line.contains("10.1.0.13") && line.contains("connect: refused")), "{text}");
+    assert!(
+        events(&net, "health")[0].contains("down: web 10.1.0.13 (connect: refused)"),
+        "{:?}",
+        events(&net, "health")
+    );
+
+    // Another agent goes on where this one was: nobody changes, and nobody is forgotten.
+    let known: Vec<String> = backends(&net).iter().map(|backend| backend["health"].to_string()).collect();
+    net.agent().signal(Signal::SIGKILL).unwrap();
+    net.agent().wait(PATIENCE).unwrap();
+    net.run(&config, &[]);
+    let after: Vec<String> = backends(&net).iter().map(|backend| backend["health"].to_string()).collect();
+    assert_eq!(known, after);
+    assert!(events(&net, "health").is_empty(), "{:?}", events(&net, "health"));
+
+    servers[2] = start_nginx(&net.backends[2], "backend3\n").unwrap();
+    let share = |backend: &Value| backend["owned"].as_u64().unwrap();
+    let slow = wait_for_state(&net, 2, "slow");
+    let whole = wait_for_state(&net, 2, "up");
+    assert!(0 < share(&slow) && share(&slow) < share(&whole), "{slow} {whole}");
+    assert_eq!(owners(&net), before);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn two_hundred_lost_at_once_are_one_change() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.31-230"
+    check = { via = "backend", every = "1s", timeout = "500ms", fall = 2, rise = 1 }
+    on_empty = "drop"
+    slots = 4096
+"#,
+    );
+    let mut net = Net::new("health-many", 1);
+    for number in 31..=230 {
+        net.backends[0].ip(&format!("addr add 10.1.0.{number}/24 dev eth0")).unwrap();
+    }
+    net.serve(80);
+    net.run(&config, &[]);
+    let of_state = |wanted: &str| backends(&net).iter().filter(|backend| state(backend) == wanted).count();
+    assert_eq!(of_state("up"), 200);
+    // All addresses vanish, as behind a switch that dies.
+    net.backends[0].ip("link set eth0 down").unwrap();
+    wait_until("all are down", PATIENCE, || of_state("down") == 200).unwrap();
+    let said = events(&net, "health");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("and 180 more"), "{said:?}");
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn below_quorum_nobody_is_told_the_mac() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.11-12"
+    check = { via = "backend", every = "300ms", timeout = "200ms", fall = 2, rise = 2 }
+    quorum = 2
+"#,
+    );
+    let mut net = Net::forwarding("health-quorum", 2, &config);
+    assert!(resolves(&net.client, "10.1.0.100").is_some());
+    net.servers.remove(1);
+    wait_for_state(&net, 1, "down");
+    assert_eq!(resolves(&net.client, "10.1.0.100"), None);
+    let status = net.json(&["status"]);
+    assert!(status["warnings"].to_string().contains("no longer announced: 10.1.0.100"), "{status}");
+    assert!(events(&net, "withdraw")[0].contains("10.1.0.100"));
+    net.servers.push(Http::start(&net.backends[1], 80, "backend2\n").unwrap());
+    wait_for_state(&net, 1, "up");
+    assert!(resolves(&net.client, "10.1.0.100").is_some());
+    net.agent().stop(PATIENCE).unwrap();
+}
