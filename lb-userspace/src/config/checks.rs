@@ -224,6 +224,11 @@ words! {
 }
 
 impl Rcode {
+    /// That which stands in a header.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::WORDS.iter().map(|(_, code)| *code).find(|code| code.number() == number)
+    }
+
     /// As it stands in the header.
     pub const fn number(self) -> u8 {
         self as u8

@@ -1,5 +1,18 @@
 //! What a check finds out. Each ends within the check's timeout, whatever the other side does.
 
+mod command;
+mod deadline;
+mod dial;
+mod dns;
+mod http;
+mod line;
+mod ping;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod udp;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -7,7 +20,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Check, Forward, Via, Vip};
+use self::{deadline::Deadline, dial::Way};
+use crate::config::{Check, Forward, Kind, Via, Vip};
 
 /// Whom a check asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,12 +43,16 @@ pub struct Target {
 
 impl Target {
     /// Where the check goes; port 0 if it has none.
-    pub fn address(&self, via: Via) -> SocketAddr {
-        let address = match via {
-            Via::Vip => self.vip.address,
-            Via::Backend => self.backend,
-        };
-        SocketAddr::new(address, self.vip.port.unwrap_or(0))
+    fn way(&self, via: Via) -> Result<Way, Reason> {
+        let to = |address| SocketAddr::new(address, self.vip.port.unwrap_or(0));
+        match (via, self.mark) {
+            (Via::Backend, _) => Ok(Way { to: to(self.backend), from: None, mark: None }),
+            (Via::Vip, Some(mark)) => Ok(Way { to: to(self.vip.address), from: self.source, mark: Some(mark) }),
+            (Via::Vip, None) => {
+                let words = format!("next hop: the way to {} is not known", self.backend);
+                Err(Reason::new(ReasonKind::Unreachable, words))
+            }
+        }
     }
 }
 
@@ -120,10 +138,38 @@ reasons! {
 
 /// Asks once. Ends within the check's timeout, and never panics.
 pub async fn probe(check: &Check, target: &Target) -> Outcome {
-    let connecting = tokio::net::TcpStream::connect(target.address(check.via));
-    match tokio::time::timeout(check.timeout, connecting).await {
-        Ok(Ok(_)) => Outcome::Up { weight: None },
-        Ok(Err(error)) => Outcome::Down(Reason::new(ReasonKind::Refused, format!("connect: {error}"))),
-        Err(_) => Outcome::Down(Reason::new(ReasonKind::Timeout, "connect: timeout")),
+    if let Kind::Command(command) = &check.kind {
+        return command::probe(command, target, check.timeout).await;
+    }
+    match ask(check, target).await {
+        Ok(()) => Outcome::Up { weight: None },
+        Err(reason) => Outcome::Down(reason),
+    }
+}
+
+async fn ask(check: &Check, target: &Target) -> Result<(), Reason> {
+    let deadline = Deadline::after(check.timeout);
+    let way = target.way(check.via)?;
+    match &check.kind {
+        Kind::Tcp => tcp::connect(&way, deadline).await.map(drop),
+        Kind::Http(http) => {
+            let stream = tcp::connect(&way, deadline).await?;
+            match &http.tls {
+                None => http::ask(stream, http, &way, deadline).await,
+                Some(tls) => {
+                    http::ask(tls::handshake(stream, tls, way.to, deadline).await?, http, &way, deadline).await
+                }
+            }
+        }
+        Kind::Tls(tls) => {
+            let stream = tcp::connect(&way, deadline).await?;
+            tls::handshake(stream, tls, way.to, deadline).await.map(drop)
+        }
+        Kind::Dns(dns) => dns::probe(&way, dns, dns.over.unwrap_or(target.vip.protocol), deadline).await,
+        Kind::Line(line) => line::talk(&mut tcp::connect(&way, deadline).await?, line, deadline).await,
+        Kind::Ping => ping::probe(&way, deadline).await,
+        Kind::Udp(udp) => udp::probe(&way, udp, deadline).await,
+        // Asks nobody itself.
+        Kind::Command(_) => Ok(()),
     }
 }
