@@ -37,6 +37,7 @@ const PROGRAMS: [(&str, &str); 23] = [
     ("wrk", "wrk"),
     ("iptables", "iptables"),
     ("tshark", "tshark"),
+    ("openssl", "openssl"),
 ];
 
 /// The programs that building the Debian package takes, and those that trying it takes.

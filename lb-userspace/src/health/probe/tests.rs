@@ -69,7 +69,7 @@ where
 /// Says some bytes once something was said, and keeps the connection.
 async fn answering(bytes: &'static [u8]) -> (u16, JoinHandle<Infallible>) {
     serve(move |mut stream| async move {
-        stream.read(&mut [0; 1024]).await?;
+        let _ = stream.read(&mut [0; 1024]).await?;
         stream.write_all(bytes).await?;
         std::future::pending().await
     })
@@ -231,7 +231,7 @@ async fn dialogues() {
     let talk = |greeting: &'static [u8], answer: &'static [u8]| {
         serve(move |mut stream| async move {
             stream.write_all(greeting).await?;
-            stream.read(&mut [0; 1024]).await?;
+            let _ = stream.read(&mut [0; 1024]).await?;
             stream.write_all(answer).await?;
             std::future::pending().await
         })
