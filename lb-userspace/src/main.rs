@@ -21,6 +21,7 @@ use lb_userspace::{
     },
     datapath::{self, Access, DEFAULT_BACKEND_PINS, DEFAULT_PINS, Datapath, Denied, Pins, backend::Decapsulator},
     demo,
+    health::{self, Health},
     links::{self, Mode},
     log, manual, metrics, overrides,
     plan::{
@@ -193,8 +194,11 @@ fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>, state: &P
         None => {
             let datapath = open(pins)?;
             let overrides = overrides::file::load(&state.join(overrides::file::NAME))?;
-            let (effective, notes) = overrides.apply(&config, overrides::now_ms());
-            (against_running(&datapath, &effective)?, notes)
+            let now_ms = overrides::now_ms();
+            let (effective, notes) = overrides.apply(&config, now_ms);
+            let mut health = health::file::load(state)?;
+            health.fit(&effective, now_ms);
+            (against_running(&datapath, &health.apply(&effective, now_ms))?, notes)
         }
     };
     if output == Output::Text {
@@ -222,8 +226,9 @@ fn against_running(datapath: &Datapath, config: &Config) -> Result<Changes> {
 fn between_files(from: &Config, to: &Config) -> Result<Changes> {
     // The same on both sides, whatever it is: only tunnels without a source of their own take it.
     let node = NodeAddresses { v4: Some([192, 0, 2, 1].into()), v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()) };
-    let before = plan::plan(from, node)?;
-    let after = plan::plan(to, node)?;
+    let all_work = |config: &Config| Health::default().apply(config, 0);
+    let before = plan::plan(&all_work(from), node)?;
+    let after = plan::plan(&all_work(to), node)?;
     Ok(plan::diff::diff_tables(&before, &after))
 }
 

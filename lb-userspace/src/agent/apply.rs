@@ -83,6 +83,12 @@ impl Generation {
         &self.description.withdrawn
     }
 
+    /// Services with fewer backends that take traffic than their quorum.
+    pub fn below_quorum(&self) -> BTreeSet<String> {
+        let below = self.description.services.iter().filter(|service| service.below_quorum.is_some());
+        below.map(|service| service.name.clone()).collect()
+    }
+
     fn is(&self, tables: &Tables) -> bool {
         (&self.description, &self.settings) == (&tables.description, &tables.settings)
     }

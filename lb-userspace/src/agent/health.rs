@@ -6,11 +6,16 @@ use lb_common::steer;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::{Agent, Options, PAUSE_MS, command::Applied, host, one_line, said};
+use super::{
+    Agent, Options, PAUSE_MS,
+    command::{Applied, Kind},
+    host, one_line, said,
+};
 use crate::{
     config::{Config, Service, Via},
     datapath,
     health::{Change, Checker, Health, What, file},
+    notify::{Notice, Subject},
     overrides,
     plan::encapsulation,
     steering::{self, Family},
@@ -28,19 +33,18 @@ pub fn checker(options: &Options) -> Checker {
 }
 
 impl Agent {
-    /// Backends have come or gone: all that have become one change of the tables.
+    /// Backends have come or gone: all that have become one change of the tables, one event and one message.
     pub(super) async fn health_changed(&mut self) {
         let changes = self.checker.take();
-        let was = self.running.withdrawn().to_vec();
+        let (withdrawn, below) = (self.running.withdrawn().to_vec(), self.running.below_quorum());
         let applied = self.apply_health().await;
-        let words = |applied: &Applied| format!("{}; {}", in_words(&changes), said(applied));
-        self.note(
-            None,
-            "health",
-            &format!("{}; not in the tables, trying again: ", in_words(&changes)),
-            applied.as_ref().map(words),
-        );
-        self.tell_withdrawn(&was);
+        let named = in_words(&changes);
+        let words = applied.as_ref().map(|applied| format!("{named}; {}", said(applied)));
+        self.note(Kind::Health, None, "health", &format!("{named}; not in the tables, trying again: "), words);
+        let mut notices: Vec<Notice> = changes.into_iter().filter_map(notice).collect();
+        notices.extend(self.services_told(&below));
+        notices.extend(self.addresses_told(&withdrawn));
+        self.notifier.tell(notices);
     }
 
     /// A slow start has its next step, or what failed is tried again.
@@ -107,20 +111,44 @@ impl Agent {
         }
     }
 
-    fn tell_withdrawn(&mut self, before: &[IpAddr]) {
+    /// Services that have fallen below quorum since, or have it again.
+    fn services_told(&self, before: &BTreeSet<String>) -> Vec<Notice> {
+        let now = self.running.below_quorum();
+        let gone = now.difference(before).map(|service| Notice::bad(Subject::Service(service.clone()), "below quorum"));
+        let back = before
+            .difference(&now)
+            .map(|service| Notice::good(Subject::Service(service.clone()), "has its quorum again"));
+        gone.chain(back).collect()
+    }
+
+    /// Addresses that have been withdrawn since, or are announced again: as events, and as notices.
+    fn addresses_told(&mut self, before: &[IpAddr]) -> Vec<Notice> {
         let now = self.running.withdrawn().to_vec();
-        let list = |addresses: Vec<&IpAddr>| {
-            addresses.iter().map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
-        };
-        let gone: Vec<_> = now.iter().filter(|address| !before.contains(address)).collect();
-        let back: Vec<_> = before.iter().filter(|address| !now.contains(address)).collect();
+        let gone: Vec<IpAddr> = now.iter().filter(|address| !before.contains(address)).copied().collect();
+        let back: Vec<IpAddr> = before.iter().filter(|address| !now.contains(address)).copied().collect();
         if !gone.is_empty() {
-            let words = format!("below quorum, no longer announced: {}", list(gone));
-            self.note(None, "withdraw", "", Ok(words));
+            let words = format!("below quorum, no longer announced: {}", list(&gone));
+            self.note(Kind::Health, None, "withdraw", "", Ok(words));
         }
         if !back.is_empty() {
-            self.note(None, "announce again", "", Ok(format!("quorum is back: {}", list(back))));
+            self.note(Kind::Health, None, "announce again", "", Ok(format!("quorum is back: {}", list(&back))));
         }
+        let gone = gone.into_iter().map(|address| Notice::bad(Subject::Address(address), "withdrawn, below quorum"));
+        let back = back.into_iter().map(|address| Notice::good(Subject::Address(address), "announced again"));
+        gone.chain(back).collect()
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn notice(Change { service, backend, what }: Change) -> Option<Notice> {
+    let subject = Subject::Backend(service, backend);
+    match what {
+        What::Up => Some(Notice::good(subject, "passes its checks again")),
+        What::Down(reason) => Some(Notice::bad(subject, reason.text)),
+        What::Weight(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the host must be like for a configuration, and what a configuration takes from the host.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result, bail};
 use lb_common::abi::{self, mac_bits};
@@ -20,8 +20,13 @@ use crate::{
 pub fn check(config: &Config, links: &[Link]) -> Result<()> {
     let names: Vec<_> = links.iter().map(|link| link.name.clone()).collect();
     let addresses: Vec<_> = links.iter().flat_map(|link| link.addresses.clone()).collect();
-    let diagnostics = config::check_host(config, &names, &addresses);
+    let diagnostics = config::check_host(config, &names, &addresses, runs);
     if diagnostics.is_empty() { Ok(()) } else { Err(ConfigError::from(diagnostics).into()) }
+}
+
+/// Whether a program can be run.
+fn runs(program: &str) -> bool {
+    std::fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 /// The links of the configured interfaces, in its order, which must be up and of Ethernet.

@@ -35,6 +35,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let metrics = tell::metrics(&mut faults, root.metrics.as_ref());
     let receivers = tell::notify(&mut faults, root.notify.as_ref().map(Spanned::get_ref));
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
+    let programs = root.service.iter().flat_map(raw::Services::programs).cloned().collect();
     let drafts = services(&mut faults, root.service, &default_slots);
     let vips = distinct_vips(&mut faults, &drafts);
     let ring_slots = limits(&mut faults, &vips, &drafts);
@@ -65,7 +66,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
         withdrawn: BTreeSet::new(),
         warnings,
-        spans: Spans { source: Arc::clone(source), interfaces, vips },
+        spans: Spans { source: Arc::clone(source), interfaces, vips, programs },
         fingerprint: 0,
     };
     config.fingerprint = config.hash_meaning();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::error::{Diagnostic, Source, closest};
+use super::error::{Diagnostic, Source, closest, quoted};
 use super::{Config, Vip};
 
 /// Where the things stand that a host can contradict.
@@ -18,16 +18,29 @@ pub struct Spans {
     pub interfaces: Vec<Spanned<String>>,
     /// VIPs, in file order.
     pub vips: Vec<Spanned<Vip>>,
+    /// Programs of checks.
+    pub programs: Vec<Spanned<String>>,
 }
 
-/// Errors, in file order: interfaces that do not exist, VIPs that are addresses of this host (each address once).
-pub fn check_host(config: &Config, have_interfaces: &[String], local_addresses: &[IpAddr]) -> Vec<Diagnostic> {
-    let Spans { source, interfaces, vips } = &config.spans;
+/// Errors, in file order: interfaces that do not exist, VIPs that are addresses of this host (each address once), programs of
+/// checks that do not run (`runs` knows).
+pub fn check_host(
+    config: &Config,
+    have_interfaces: &[String],
+    local_addresses: &[IpAddr],
+    runs: impl Fn(&str) -> bool,
+) -> Vec<Diagnostic> {
+    let Spans { source, interfaces, vips, programs } = &config.spans;
     let missing = interfaces.iter().filter(|name| !have_interfaces.contains(name.get_ref()));
     let mut faults: Vec<Diagnostic> = missing.map(|name| no_such_interface(source, name, have_interfaces)).collect();
 
     let mut local: BTreeSet<&IpAddr> = local_addresses.iter().collect();
     faults.extend(vips.iter().filter(|vip| local.remove(&vip.get_ref().address)).map(|vip| own_address(source, vip)));
+    faults.extend(programs.iter().filter(|program| !runs(program.get_ref())).map(|program| {
+        let message = format!("command {}: there is no such program to run", quoted(program.get_ref()));
+        Diagnostic::error(source, program.span(), message)
+            .help("name one that exists, and make it executable: chmod +x")
+    }));
     faults.sort_by_key(Diagnostic::offset);
     faults
 }

@@ -287,6 +287,12 @@ impl<'de> Deserialize<'de> for Number {
 pub struct Services(pub Vec<(Spanned<String>, Service)>);
 
 impl Services {
+    /// The programs of all checks.
+    pub fn programs(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let checks = self.0.iter().filter_map(|(_, service)| service.check.as_ref()).flat_map(|checks| &checks.items);
+        checks.filter_map(|check| check.get_ref().command.as_ref()?.items.first())
+    }
+
     fn moved(self, by: usize) -> Services {
         let moved = |(name, service): (Spanned<String>, Service)| {
             let Service {
