@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 23] = [
+const PROGRAMS: [(&str, &str); 24] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
