@@ -173,7 +173,7 @@ impl Wanted {
     /// the overrides that have no effect.
     fn in_effect(&self, checker: &Checker, now_ms: u64) -> (Config, Health, Vec<overrides::Note>) {
         let (config, notes) = self.overrides.apply(&self.config, now_ms);
-        let health = checker.health(&config);
+        let health = checker.health(&config, now_ms);
         (health.apply(&config, now_ms), health, notes)
     }
 }

@@ -124,7 +124,7 @@ impl Agent {
         self.step_ms = wanted.overrides.next_step_ms(now_ms);
         self.slow_ms = health.next_step_ms(&config, now_ms);
         self.wanted = wanted;
-        self.watch(&config, &health);
+        self.watch(&config, &health, now_ms);
         Ok(applied)
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use lb_common::steer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
@@ -24,12 +25,25 @@ use crate::{
 /// How many backends an event names.
 const NAMED: usize = 20;
 
+/// Files that may be open: each check under way has a socket, and there is more than checks.
+const OPEN_FILES: u64 = 16_384;
+
 /// Checking, with what is known from before.
 pub fn checker(options: &Options) -> Checker {
+    if let Err(error) = allow_open_files() {
+        warn!(
+            "many checks at a time will fail, for at most a few files may be open: {error} (set LimitNOFILE={OPEN_FILES})"
+        );
+    }
     Checker::start(file::load(&options.state).unwrap_or_else(|error| {
         warn!("{error:#}");
         Health::default()
     }))
+}
+
+fn allow_open_files() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= OPEN_FILES { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, hard.max(OPEN_FILES)) }
 }
 
 impl Agent {
@@ -63,11 +77,11 @@ impl Agent {
     }
 
     /// Tables show a configuration with this health: it is kept, and checked on.
-    pub(super) fn watch(&mut self, config: &Config, shown: &Health) {
+    pub(super) fn watch(&mut self, config: &Config, shown: &Health, now_ms: u64) {
         self.steer(config);
         let (allocation, node) = (&self.running.allocation, host::node_addresses(&self.attached));
         let steered = self.steered.clone().unwrap_or_default();
-        self.checker.follow(config, |probe| {
+        self.checker.follow(config, now_ms, |probe| {
             let target = &mut probe.target;
             if probe.check.via == Via::Vip && steered.contains(&Family::of(target.vip.address)) {
                 let key = (target.backend, encapsulation(target.forward, target.backend));

@@ -27,13 +27,14 @@ pub async fn start(
     kernel: Kernel,
     stop: &mut Stop,
 ) -> Result<(Agent, Events)> {
-    let (config, health, notes) = wanted.in_effect(checker, overrides::now_ms());
+    let now_ms = overrides::now_ms();
+    let (config, health, notes) = wanted.in_effect(checker, now_ms);
     notes.iter().for_each(|note| warn!("{note}"));
     // Looked at once the instance is ours: what is attached does not change under our hands.
     let links = links::list()?;
     let attached = host::attached_links(&config, &links)?;
     let interfaces: Vec<_> = attached.iter().map(|link| host::attachment(&config, link, false)).collect();
-    let start = Start { pins, options, ends, checker, health, kernel, links, attached, interfaces };
+    let start = Start { pins, options, ends, checker, health, now_ms, kernel, links, attached, interfaces };
     let (mut agent, events) = match datapath::find(pins, &start.interfaces, options.mode)? {
         Found::Same(adopted) if !fits(&adopted, &config) => {
             info!("what runs is loaded anew: another arena");
@@ -79,6 +80,7 @@ struct Start<'a> {
     checker: &'a Checker,
     /// As the configuration has it.
     health: Health,
+    now_ms: u64,
     kernel: Kernel,
     links: Vec<Link>,
     attached: Vec<Link>,
@@ -173,7 +175,7 @@ impl Start<'_> {
         );
         agent.step_ms = step_ms;
         agent.slow_ms = self.health.next_step_ms(config, overrides::now_ms());
-        agent.watch(config, &self.health);
+        agent.watch(config, &self.health, self.now_ms);
         Ok((agent, events))
     }
 

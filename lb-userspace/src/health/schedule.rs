@@ -127,9 +127,9 @@ impl Checker {
         Checker(Arc::new(Running { shared, task }))
     }
 
-    /// Checks what a configuration in effect asks for. `steer` sees to it that a check of a VIP reaches its backend. Checks that
-    /// stay keep their times.
-    pub fn follow(&self, config: &Config, steer: impl Fn(&mut Probe)) {
+    /// Checks what a configuration asks for that is in effect since `now_ms`. `steer` sees to it that a check of a VIP reaches its
+    /// backend. Checks that stay keep their times.
+    pub fn follow(&self, config: &Config, now_ms: u64, steer: impl Fn(&mut Probe)) {
         let mut wanted = probes(config);
         wanted.iter_mut().for_each(steer);
         let mut state = self.0.shared.lock();
@@ -137,7 +137,7 @@ impl Checker {
         if same {
             return;
         }
-        state.health.fit(config, now_ms());
+        state.health.fit(config, now_ms);
         let mut known: HashMap<Key, Arc<Slot>> =
             state.slots.drain(..).map(|slot| (slot.probe.key.clone(), slot)).collect();
         let slot = |probe: Probe| match known.remove(&probe.key) {
@@ -157,9 +157,9 @@ impl Checker {
     }
 
     /// What is known, fitted to a configuration that is to be in effect.
-    pub fn health(&self, config: &Config) -> Health {
+    pub fn health(&self, config: &Config, now_ms: u64) -> Health {
         let mut health = self.0.shared.lock().health.clone();
-        health.fit(config, now_ms());
+        health.fit(config, now_ms);
         health
     }
 

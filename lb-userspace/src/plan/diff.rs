@@ -123,6 +123,9 @@ pub struct BackendState {
     /// What an override says of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overridden: Option<String>,
+    /// Whether it works, if it is checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
 }
 
 /// Slots that come to another owner. If the ring's size changes, they are counted in the larger of the two.
@@ -333,6 +336,7 @@ fn backends(old: &[DescribedBackend], new: &[DescribedBackend], compared: &Compa
             weight: backend.weight,
             owned: backend.owned,
             overridden: backend.overridden_text(),
+            health: backend.health_text(None),
         };
         (!unchanged(from, to)).then(|| BackendChange {
             backend,

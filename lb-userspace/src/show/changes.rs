@@ -73,10 +73,8 @@ fn backend(change: &BackendChange) -> String {
 }
 
 fn state(state: &BackendState) -> String {
-    match &state.overridden {
-        Some(overridden) => format!("{} ({overridden})", state.weight),
-        None => state.weight.to_string(),
-    }
+    let said: Vec<&str> = [&state.overridden, &state.health].into_iter().flatten().map(String::as_str).collect();
+    if said.is_empty() { state.weight.to_string() } else { format!("{} ({})", state.weight, said.join(", ")) }
 }
 
 fn moves(moves: &Moves) -> String {

@@ -101,14 +101,14 @@ fn two_hundred_lost_at_once_are_one_change() {
         r#"
     [service.web]
     vip = "10.1.0.100:80"
-    backends = "10.1.0.31-230"
+    backends = ["10.1.0.31-80", "10.1.0.101-250"]
     check = { via = "backend", every = "1s", timeout = "500ms", fall = 2, rise = 1 }
     on_empty = "drop"
     slots = 4096
 "#,
     );
     let mut net = Net::new("health-many", 1);
-    for number in 31..=230 {
+    for number in (31..=80).chain(101..=250) {
         net.backends[0].ip(&format!("addr add 10.1.0.{number}/24 dev eth0")).unwrap();
     }
     net.serve(80);
