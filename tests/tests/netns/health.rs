@@ -148,3 +148,25 @@ fn below_quorum_nobody_is_told_the_mac() {
     assert!(resolves(&net.client, "10.1.0.100").is_some());
     net.agent().stop(PATIENCE).unwrap();
 }
+
+#[test]
+fn a_backend_that_lost_the_vip_is_found() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.11-12"
+    check = { http = "/", every = "300ms", timeout = "200ms", fall = 2, rise = 2 }
+"#,
+    );
+    let mut net = Net::forwarding("health-vip", 2, &config);
+    net.backends[1].ip("addr del 10.1.0.100/32 dev lo").unwrap();
+    let lost = wait_for_state(&net, 1, "down");
+    // By now the other has been checked as often.
+    assert_eq!(state(&backends(&net)[0]), "up", "{lost}");
+    assert_eq!(distinct(&net.ask(URL, 40)), ["backend1"]);
+    net.backends[1].ip("addr add 10.1.0.100/32 dev lo").unwrap();
+    wait_for_state(&net, 1, "up");
+    assert_eq!(distinct(&net.ask(URL, 40)).len(), 2);
+    net.agent().stop(PATIENCE).unwrap();
+}
