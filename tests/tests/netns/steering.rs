@@ -9,6 +9,7 @@ use std::{
 use lb_common::steer::mark;
 use lb_userspace::{
     datapath::{Access, Datapath, Pins, steering},
+    lab::wait_until,
     links,
     steering::{Family, set_up},
 };
@@ -80,4 +81,78 @@ fn ask_marked(vip: IpAddr, mark: u32) -> io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Checks by the agent, at their default: of the VIP, by the way that packets take.
+const CHECKED: &str = r#"
+    [service.l2]
+    vip = "10.1.0.100:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+    check = { tcp = true, every = "300ms", timeout = "200ms", fall = 2, rise = 1 }
+    [service.tunnel]
+    vip = "10.1.0.102:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+    forward = "ipip"
+    check = { tcp = true, every = "300ms", timeout = "200ms", fall = 2, rise = 1 }
+"#;
+
+#[test]
+fn checks_find_what_backends_have_lost() {
+    let config = config(CHECKED);
+    let mut net = Net::new("steered", 2);
+    net.set_up(&["l2", "tunnel"], &config);
+    net.serve(80);
+    net.run(&config, &[]);
+    let health =
+        |service: usize, backend: usize| net.json(&["ls"])["services"][service]["backends"][backend]["health"].clone();
+    let is = |service, backend, state: &str| health(service, backend)["state"] == state;
+    let down = |service: usize, backend: usize, what: &str| {
+        wait_until(what, PATIENCE, || is(service, backend, "down")).unwrap();
+        let reason = health(service, backend)["reason"].to_string();
+        assert!(reason.contains("connect: no answer within 200 ms"), "{what}: {reason}");
+        assert!(is(service, 1 - backend, "up"), "{what}: the other one is well");
+    };
+    let up = |service, backend, what: &str| wait_until(what, PATIENCE, || is(service, backend, "up")).unwrap();
+    for (service, backend) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        up(service, backend, "everybody is up at first");
+    }
+    net.backends[0].ip("addr del 10.1.0.100/32 dev lo").unwrap();
+    down(0, 0, "a backend without the VIP is down");
+    net.backends[0].ip("addr add 10.1.0.100/32 dev lo").unwrap();
+    up(0, 0, "it has the VIP again");
+    let stopped = weir_on(&net.backends[1], &["backend", "stop"]);
+    assert!(stopped.status.success(), "{}", said(&stopped));
+    down(1, 1, "a backend that takes no tunnel apart is down");
+    assert!(is(0, 1, "up"), "it needs none for the other service");
+
+    // A killed agent leaves its ways, and the next one goes on with them.
+    net.agent().signal(nix::sys::signal::Signal::SIGKILL).unwrap();
+    net.agent().wait(PATIENCE).unwrap();
+    net.run(&config, &[]);
+    net.backends[0].ip("addr del 10.1.0.100/32 dev lo").unwrap();
+    wait_until("the next agent's checks find it too", PATIENCE, || {
+        net.json(&["ls"])["services"][0]["backends"][0]["health"]["state"] == "down"
+    })
+    .unwrap();
+    assert_eq!(traces(&net).len(), 4, "rule, route, neighbour and filter, once each: {:?}", traces(&net));
+    net.agent().stop(PATIENCE).unwrap();
+    assert!(net.weir(&["detach"]).status.success());
+    assert_eq!(traces(&net), Vec::<String>::new(), "all of it is gone");
+    assert!(!net.balancer.output("tc", &["qdisc", "show", "dev", "eth0"]).unwrap().contains("clsact"));
+}
+
+/// What steering has added to the balancer, a line each.
+fn traces(net: &Net) -> Vec<String> {
+    let lines = |text: anyhow::Result<String>, wanted: &str| {
+        let text = text.unwrap_or_default();
+        text.lines().filter(|line| line.contains(wanted)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let tc = net.balancer.output("tc", &["filter", "show", "dev", "eth0", "egress"]);
+    [
+        lines(net.balancer.ip("rule show"), "fwmark 0x77650000"),
+        lines(net.balancer.ip("route show table 30565"), "default"),
+        lines(net.balancer.ip("neigh show dev eth0 nud permanent"), "169.254.119.101"),
+        lines(tc, "weir_steer"),
+    ]
+    .concat()
 }
