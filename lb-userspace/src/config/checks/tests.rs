@@ -106,7 +106,8 @@ fn a_check_needs_a_vip_of_its_protocol_and_a_port() {
     };
     assert!(with("192.0.2.1:53/udp", "\"tcp\"").unwrap_err().contains("no VIP is of tcp"));
     assert_eq!(with("192.0.2.1:53", "\"tcp\""), Ok(()));
-    assert_eq!(with("192.0.2.1:53/udp", "{ via = \"backend\" }"), Ok(()));
+    assert!(with("192.0.2.1:53/udp", "{ via = \"backend\" }").unwrap_err().contains("no port to check"));
+    assert_eq!(with("192.0.2.1:53/udp", "{ via = \"backend\", port = 8080 }"), Ok(()));
     assert!(with("192.0.2.1:*", "\"tcp\"").unwrap_err().contains("no port to check"));
     assert_eq!(with("192.0.2.1:*", "{ port = 21 }"), Ok(()));
     assert_eq!(with("192.0.2.1:*", "\"ftp\""), Ok(()));
