@@ -94,6 +94,8 @@ fn run_here(cli: &Cli) -> Result<Option<ExitCode>> {
         Command::Explain { source, vip } => {
             read(cli, &pins, Reading::Explain { source: *source, vip: vip.address, udp: vip.udp })
         }
+        // An agent announces what is its own, and remembers who asked.
+        Command::Announce { .. } if pins.holder().is_some() => return Ok(None),
         Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
         Command::Detach => {
             // An agent that went on would look after nothing.

@@ -7,7 +7,7 @@ mod manual;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
@@ -148,6 +148,48 @@ fn verbs_act_at_once_and_say_what_they_cost() {
     assert!(events.iter().all(|event| event["uid"] == 0));
     assert_eq!((&events[0]["verb"], &events[0]["ok"]), (&json!("drain web 10.1.0.12"), &json!(true)));
     assert!(events.iter().any(|event| event["verb"] == "rm web 10.1.0.13" && event["ok"] == false));
+    assert!(events.iter().any(|event| event["verb"] == "announce off" && event["ok"] == true), "the agent was asked");
+}
+
+#[test]
+fn members_of_the_group_may_change_and_name_files_beside_the_agents() {
+    const GROUP: &str = "64987";
+    let net = Net::new("members", 2);
+    net.set_up(&["web"], &config(WEB));
+    let (file, secret) = (net.write(&config(WEB)), net.balancer.directory().join("link.toml"));
+    std::os::unix::fs::symlink("/etc/shadow", &secret).unwrap();
+    // Whatever groups this host has, the agent finds that one.
+    let groups = net.balancer.directory().join("group");
+    fs::write(&groups, format!("root:x:0:\nweir:x:{GROUP}:\n")).unwrap();
+    let mut command = net.balancer.command("unshare");
+    let script = format!("mount --bind {} /etc/group && exec \"$@\"", groups.display());
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(weir());
+    command.arg("--pins").arg(net.balancer.pins()).arg("run").arg("--config").arg(&file);
+    command.arg("--state").arg(net.balancer.directory());
+    let mut agent = net.balancer.spawn("weir", &mut command).unwrap();
+    agent.wait_to_say("services: ", PATIENCE).unwrap();
+    let found = fs::metadata(socket(&net)).unwrap();
+    assert_eq!((found.gid().to_string().as_str(), found.mode() & 0o777), (GROUP, 0o660));
+    for groups in [["--regid=64987", "--clear-groups"], ["--regid=65534", "--groups=64987"]] {
+        let member = |body: Value| -> Value {
+            let mut command = net.balancer.command("setpriv");
+            command.arg("--reuid=65534").args(groups).args(["curl", "--silent", "--show-error", "--unix-socket"]);
+            command.arg(socket(&net)).args(["--data", &body.to_string(), "http://weir/v1/apply"]);
+            serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
+        };
+        for body in [json!({}), json!({ "file": file })] {
+            assert_eq!(member(body)["changes"], false);
+        }
+        for outside in [Path::new("/etc/shadow"), &secret] {
+            let refused = member(json!({ "file": outside }));
+            let error = refused["error"].as_str().unwrap();
+            assert!(error.contains("only root may name files that are not in"), "{refused}");
+        }
+    }
+    let events = net.json(&["events"]);
+    let asked = events["events"].as_array().unwrap();
+    assert!(asked.iter().filter(|event| event["uid"] == 65534).count() >= 4, "{events}");
+    assert_eq!(agent.stop(PATIENCE).unwrap().code(), Some(0));
 }
 
 #[test]

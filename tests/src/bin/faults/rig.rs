@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData},
@@ -58,13 +58,16 @@ pub struct Scale {
     pub frames: u64,
     /// Frames that a row about reloads sends at least.
     pub reload_frames: u64,
+    /// Services, where there are many.
+    pub services: usize,
 }
 
 impl Scale {
     /// As the whole form has it.
-    pub const WHOLE: Scale = Scale { hundred: 100, twenty: 20, frames: 2_000_000, reload_frames: 10_000_000 };
+    pub const WHOLE: Scale =
+        Scale { hundred: 100, twenty: 20, frames: 2_000_000, reload_frames: 10_000_000, services: 1_000 };
     /// A few seconds a row.
-    pub const SHORT: Scale = Scale { hundred: 5, twenty: 3, frames: 100_000, reload_frames: 200_000 };
+    pub const SHORT: Scale = Scale { hundred: 5, twenty: 3, frames: 100_000, reload_frames: 200_000, services: 100 };
 }
 
 /// Dropped in this order.
@@ -334,8 +337,9 @@ fn lay(object: &mut Ebpf, switch: &Switch, balancer: &Host, backends: &Host) -> 
         places.set(there, u32::from(place), 0)?;
         ports.set(u32::from(place), here, 0)?;
     }
-    let stream = mapped(object, "STREAM")?;
-    let arrivals = mapped(object, "ARRIVALS")?;
+    // Who sends has a view of its own.
+    let [stream, theirs] = mapped(object, "STREAM")?;
+    let [arrivals] = mapped(object, "ARRIVALS")?;
     let host = switch.host();
     // The kernel takes 20 ms to make a program ready that is attached nowhere, each time.
     host.ip("link add idle type veth peer name idle-peer")?;
@@ -347,7 +351,7 @@ fn lay(object: &mut Ebpf, switch: &Switch, balancer: &Host, backends: &Host) -> 
     let send = Xdp::from_pin(&pin, XdpAttachType::Interface)?;
     let port = port(switch, balancer)?;
     attach(object, "switch", host, port)?;
-    Wire::new((send, stream, arrivals), host, port, (BALANCER_MAC, VIP))
+    Wire::new((send, [stream, theirs], arrivals), host, port, (BALANCER_MAC, VIP))
 }
 
 /// The switch's end of the balancer's wire.
@@ -371,10 +375,12 @@ fn array<T: aya::Pod>(object: &mut Ebpf, name: &str) -> Result<Array<MapData, T>
     Ok(Array::try_from(object.take_map(name).with_context(|| format!("no map {name}"))?)?)
 }
 
-fn mapped<T: Abi>(object: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
+/// A map's memory, so many times.
+fn mapped<T: Abi, const VIEWS: usize>(object: &mut Ebpf, name: &str) -> Result<[Mapped<T>; VIEWS]> {
     let map = object.take_map(name).with_context(|| format!("no map {name}"))?;
     let aya::maps::Map::Array(data) = map else { bail!("map {name} is no array") };
-    Ok(Mapped::new(&data, Access::Write)?)
+    let views = (0..VIEWS).map(|_| Mapped::new(&data, Access::Write)).collect::<Result<Vec<_>, _>>()?;
+    views.try_into().map_err(|_| anyhow!("map {name}: another number of views"))
 }
 
 /// Starts an agent on a host.

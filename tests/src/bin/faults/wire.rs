@@ -25,6 +25,8 @@ use crate::{
 
 /// Frames that are tried to be sent at a time, some milliseconds' worth.
 const CHUNK: u32 = 4_096;
+/// How long is waited where frames are under way that do not arrive: whoever is to take them may want this very CPU.
+const REST: Duration = Duration::from_micros(100);
 /// How long frames may be under way before they count as lost.
 const LONGEST_WAY: Duration = Duration::from_millis(500);
 /// How long is waited for frames before more are sent, where none may be lost.
@@ -72,7 +74,7 @@ impl Shared {
 impl Wire {
     /// A stream in a host by one of its interfaces, to a MAC and a VIP. It begins held.
     pub fn new(
-        (send, stream, arrivals): (Xdp, Mapped<Stream>, Mapped<Arrivals>),
+        (send, [stream, theirs], arrivals): (Xdp, [Mapped<Stream>; 2], Mapped<Arrivals>),
         host: &Host,
         interface: u32,
         to: ([u8; 6], [u8; 4]),
@@ -81,13 +83,15 @@ impl Wire {
         stream.set(0, Stream { frame: frame(to)?, patience_ns, ..Stream::default() });
         let state = State { wanted: Wanted::Hold, still: false, interface, sending: Duration::ZERO, failed: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let (host, theirs) = (host.clone(), Arc::clone(&shared));
+        let (host, reports) = (host.clone(), Arc::clone(&shared));
         let thread = thread::spawn(move || {
-            let ended = host.within(|| generate(&send, &theirs));
-            let mut state = theirs.state();
+            // The thread inside takes them along.
+            let (send, stream, within) = (send, theirs, Arc::clone(&reports));
+            let ended = host.within(move || generate(&send, &stream, &within));
+            let mut state = reports.state();
             state.still = true;
             state.failed = ended.err().map(|error| format!("{error:#}"));
-            theirs.changed.notify_all();
+            reports.changed.notify_all();
         });
         Ok(Wire { shared, stream, arrivals, thread: Some(thread) })
     }
@@ -134,9 +138,7 @@ impl Wire {
 
     /// Frames sent so far.
     pub fn sent(&self) -> u64 {
-        let stream: *const Stream = self.stream.at(0);
-        // SAFETY: `at` points to the mapped element; the word is aligned and only grows.
-        unsafe { (&raw const (*stream).sent).read_volatile() }
+        sent_of(&self.stream)
     }
 
     /// How long the kernel has been sending.
@@ -186,8 +188,15 @@ impl Drop for Wire {
     }
 }
 
+fn sent_of(stream: &Mapped<Stream>) -> u64 {
+    let stream: *const Stream = stream.at(0);
+    // SAFETY: `at` points to the mapped element; the word is aligned and only grows.
+    unsafe { (&raw const (*stream).sent).read_volatile() }
+}
+
 /// Sends until told to end, in the namespace of the calling thread.
-fn generate(send: &Xdp, shared: &Shared) -> Result<()> {
+fn generate(send: &Xdp, stream: &Mapped<Stream>, shared: &Shared) -> Result<()> {
+    let mut sent = 0;
     loop {
         let interface = {
             let mut state = shared.state();
@@ -203,7 +212,14 @@ fn generate(send: &Xdp, shared: &Shared) -> Result<()> {
         };
         let begin = Instant::now();
         match send_chunk(send, interface) {
-            Ok(()) => shared.state().sending += begin.elapsed(),
+            Ok(()) => {
+                let now = sent_of(stream);
+                if now - sent < u64::from(CHUNK) / 2 {
+                    thread::sleep(REST);
+                }
+                sent = now;
+                shared.state().sending += begin.elapsed();
+            }
             // The interface is gone: there is no wire to send by until it is back.
             Err(error) if is(&error, libc::ENODEV) => thread::sleep(Duration::from_millis(1)),
             Err(error) if is(&error, libc::EINTR) => {}

@@ -82,7 +82,7 @@ pub fn full_maps(rig: &mut Rig) -> Result<Seen> {
 /// A second agent, with the first one's pins and with its own.
 pub fn two_agents(rig: &mut Rig) -> Result<Seen> {
     let first = rig.agent.pid();
-    let times = rig.scale.twenty;
+    let times = (rig.scale.twenty / 4).max(1);
     let other = format!("{}-other", rig.balancer.pins().display());
     let program = rig.program()?;
     for number in 0..times {

@@ -15,8 +15,8 @@ use crate::{
     rig::{Rig, backend_interface},
 };
 
-const SERVICES: usize = 1_000;
-const SETS: usize = 50;
+/// Services that share a set.
+const SHARING: usize = 20;
 const BACKENDS: usize = 100;
 /// A backend of every set.
 const COMMON: usize = 75;
@@ -27,9 +27,10 @@ const ONE_MS: f64 = 20.0;
 const ALL_MS: f64 = 500.0;
 const RESIDENT_MB: f64 = 150.0;
 
-/// Beside the service that is watched, a thousand over fifty sets, each shifted by one; the backend of all sets has a weight, and so
+/// Beside the service that is watched, so many, twenty to a set, each set shifted by one; the backend of all sets has a weight, and so
 /// has the first of the first set.
-fn thousand(first: u16, common: u16) -> String {
+fn services(count: usize, first: u16, common: u16) -> String {
+    let count_of_sets = count.div_ceil(SHARING);
     let set = |number: usize| {
         let backend = |n: usize| match (number, n) {
             (0, 0) => format!("\"10.1.4.1*{first}\""),
@@ -38,12 +39,17 @@ fn thousand(first: u16, common: u16) -> String {
         };
         (number..number + BACKENDS).map(backend).collect::<Vec<_>>().join(", ")
     };
-    let sets: Vec<_> = (0..SETS).map(set).collect();
+    let sets: Vec<_> = (0..count_of_sets).map(set).collect();
     let service = |n: usize| {
-        format!("[service.s{n:03}]\nvip = \"10.3.{}.{}:80\"\nbackends = [{}]\n", n / 250, n % 250 + 1, sets[n % SETS])
+        format!(
+            "[service.s{n:03}]\nvip = \"10.3.{}.{}:80\"\nbackends = [{}]\n",
+            n / 250,
+            n % 250 + 1,
+            sets[n % count_of_sets]
+        )
     };
     // Room for two of everything: the agent starts with little.
-    format!("arena = 8388608\n{}", ten_and(&(0..SERVICES).map(service).collect::<String>()))
+    format!("arena = 8388608\n{}", ten_and(&(0..count).map(service).collect::<String>()))
 }
 
 /// One service, in an arena that has room for a thousand.
@@ -54,11 +60,13 @@ pub fn little() -> String {
 /// All of it comes, changes by one backend in one set, then in all sets.
 pub fn thousand_services(rig: &mut Rig) -> Result<Seen> {
     rig.balancer.ip("addr add 10.1.4.254/24 dev eth0")?;
-    for n in 1..SETS + BACKENDS {
+    let count = rig.scale.services;
+    let sets = count.div_ceil(SHARING);
+    for n in 1..sets + BACKENDS {
         rig.backends.ip(&format!("addr add 10.1.4.{n}/32 dev {}", backend_interface(11)))?;
     }
     let tables = Datapath::open(&Pins::new(rig.balancer.pins()), Access::Read)?;
-    let whole = apply(rig, &tables, &thousand(1, 1))?;
+    let whole = apply(rig, &tables, &services(count, 1, 1))?;
     let times = rig.scale.twenty as u16;
     let mut one = Vec::new();
     for number in 0..times {
@@ -68,7 +76,7 @@ pub fn thousand_services(rig: &mut Rig) -> Result<Seen> {
     rig.verb(&["revert"])?;
     let mut all = Vec::new();
     for number in 0..times.div_ceil(4) {
-        all.push(apply(rig, &tables, &thousand(1, 2 + number))?);
+        all.push(apply(rig, &tables, &services(count, 1, 2 + number))?);
     }
     let figure = |id, value, allowed| Figure { id, unit: "ms", value, allowed };
     let figures = vec![
@@ -77,7 +85,7 @@ pub fn thousand_services(rig: &mut Rig) -> Result<Seen> {
         figure("apply_all", median(all), ALL_MS),
         Figure { id: "resident", unit: "MB", value: rig.resident_mb()?, allowed: RESIDENT_MB },
     ];
-    Ok(Seen { note: format!("{SERVICES} services over {SETS} sets of {BACKENDS}"), figures, ..Seen::default() })
+    Ok(Seen { note: format!("{count} services over {sets} sets of {BACKENDS}"), figures, ..Seen::default() })
 }
 
 /// Applies a file; milliseconds from the command line's start until packets met it.
