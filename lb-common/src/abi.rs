@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
@@ -36,6 +36,12 @@ pub const MIN_SLOTS: u32 = 256;
 pub const MAX_SLOTS: u32 = 1 << 20;
 /// Slots that the arena behind all rings may have, both generations together (4 bytes each).
 pub const MAX_ARENA_SLOTS: u32 = 1 << 28;
+/// Signatures of SYNs that a configuration may have, the built-in one among them; a power of two.
+pub const MAX_SIGNATURES: u32 = 32;
+/// Signatures that a service may look for; a power of two.
+pub const SERVICE_SIGNATURES: usize = 8;
+/// Prefixes that a configuration may exempt from the SYN filter.
+pub const MAX_ALLOWED: u32 = 4_096;
 /// The largest weight of a backend; 0 takes it out of the ring.
 pub const MAX_WEIGHT: u16 = 256;
 
@@ -63,6 +69,11 @@ abi! {
     Backend = 32,
     Interface = 40,
     VipEvents = 128,
+    Signature = 24,
+    SynPolicy = 32,
+    SynState = 256,
+    Matches = 16,
+    SynSeen = 1_048_576,
     Forwarded = 16,
     Counts = 1_442_048,
     Page = 4096,
@@ -72,8 +83,8 @@ abi! {
     Pace = 16,
     Stream = 88,
     Arrivals = 131_080,
-    Half = 561_256,
-    Live = 1_647_144,
+    Half = 824_168,
+    Live = 2_172_976,
     LiveHead = 328,
     u64 = 8,
 }
@@ -199,10 +210,10 @@ impl Service {
 
     /// Hash by the source address alone.
     pub const HASH_SOURCE: u16 = 1 << 0;
-    /// Drop SYNs with window 0 and no options.
-    pub const SYN_DROP: u16 = 1 << 1;
-    /// Look for that signature at all.
-    pub const SYN_COUNT: u16 = 1 << 2;
+    /// The first of its signatures is window 0 without options, and what matches it may be dropped without asking for its source.
+    pub const SYN_BARE: u16 = 1 << 1;
+    /// Its [`SynPolicy`] has something to say of SYNs.
+    pub const SYN_LOOK: u16 = 1 << 2;
     /// On an address: a service on all TCP ports exists.
     pub const ALL_TCP: u16 = 1 << 8;
     /// On an address: a service on all UDP ports exists.
@@ -399,6 +410,123 @@ pub struct Half {
     pub displacements: [u16; DISPLACEMENTS as usize],
     /// Keys of services and what they lead to.
     pub services: [Service; SERVICE_POSITIONS as usize],
+    /// What services may look for in SYNs.
+    pub signatures: [Signature; MAX_SIGNATURES as usize],
+    /// By the VIP entry's id; only SYNs get here.
+    pub policies: [SynPolicy; VIP_ENTRIES as usize],
+}
+
+/// What a SYN must be to match: every condition at once. Bounds are in host byte order and belong to the range.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Signature {
+    /// The window's lowest value, and how far the highest lies above it.
+    pub window: Span16,
+    /// Bytes of the IP packet, header included, and what is longer than 65,535 as that.
+    pub length: Span16,
+    /// The client's port.
+    pub source_port: Span16,
+    /// The VIP's port.
+    pub port: Span16,
+    /// TTL or hop limit.
+    pub ttl_low: u8,
+    /// How far the highest lies above it.
+    pub ttl_width: u8,
+    /// Bits of [`crate::filter::Options`] that may be.
+    pub options: u8,
+    /// Bit 0: may be without payload; bit 1: may have some.
+    pub payload: u8,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A range of 16-bit numbers.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Span16 {
+    /// The lowest.
+    pub low: u16,
+    /// The highest less the lowest.
+    pub width: u16,
+}
+
+/// Stands for "none" in [`SynPolicy::signatures`].
+pub const NO_SIGNATURE: u8 = u8::MAX;
+
+/// What the service of a VIP entry does about SYNs.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SynPolicy {
+    /// Which of the signatures, in the order in which they are tried; from the first [`NO_SIGNATURE`] on there are none.
+    pub signatures: [u8; SERVICE_SIGNATURES],
+    /// Nanoseconds between two SYNs that are let through though they match; [`SynPolicy::NEVER`] lets none.
+    pub budget_ns: u64,
+    /// Nanoseconds between two SYNs of those that do not match; 0 is no bound.
+    pub cap_ns: u64,
+    /// Matches a second above which [`SynPolicy::AUTO`] drops.
+    pub threshold: u32,
+    /// Which [`SynState`]: VIP entries of one service share it.
+    pub state: u16,
+    /// [`SynPolicy::COUNT`], [`SynPolicy::DROP`] or [`SynPolicy::AUTO`].
+    pub mode: u8,
+    /// 1 if there are prefixes that are never dropped.
+    pub allows: u8,
+}
+
+impl SynPolicy {
+    /// Matches are counted.
+    pub const COUNT: u8 = 0;
+    /// Matches are dropped.
+    pub const DROP: u8 = 1;
+    /// Matches are dropped from where there are more than the threshold until a minute after there were.
+    pub const AUTO: u8 = 2;
+    /// A time between two that no bucket holds.
+    pub const NEVER: u64 = 1 << 40;
+}
+
+/// What matches of one signature have left behind, for all CPUs. Words are loaded and stored whole, without locks.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SignatureState {
+    /// Matches; each CPU adds its own every few milliseconds.
+    pub total: u64,
+    /// Upper half: the second that is being measured; lower half: `total` when it began.
+    pub mark: u64,
+    /// Until when [`SynPolicy::AUTO`] drops, ns of [`crate::packet::Tables::now`].
+    pub until: u64,
+}
+
+/// An element of SYN_STATES: what SYNs to one service have left behind, for all CPUs.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SynState {
+    /// By the place in [`SynPolicy::signatures`].
+    pub signatures: [SignatureState; SERVICE_SIGNATURES],
+    /// Up to when SYNs that were let through are paid for ([`crate::rate`]).
+    pub budget_paid: u64,
+    /// The same of those that did not match.
+    pub cap_paid: u64,
+    /// Always 0; rounds up to a power of two.
+    pub reserved: [u64; 6],
+}
+
+/// How often a signature was matched at one VIP entry, on one CPU.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Matches {
+    /// How often.
+    pub matched: u64,
+    /// Upper half: when this was last added to [`SignatureState::total`], in units of [`crate::syn::TOLD_SHIFT`]; lower half: what
+    /// `matched` was then.
+    pub told: u64,
+}
+
+/// An element of SYN_SEEN: what one CPU has counted of signatures.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct SynSeen {
+    /// By the VIP entry's id, then by the place in its [`SynPolicy::signatures`].
+    pub vips: [[Matches; SERVICE_SIGNATURES]; VIP_ENTRIES as usize],
 }
 
 /// The one value of LIVE: everything that packets are judged by but rings. One lookup finds it, the rest is arithmetic.
@@ -417,6 +545,8 @@ pub struct Live {
     pub heartbeat_ns: u64,
     /// A hash of the object that the attached programs come from.
     pub programs: u64,
+    /// 1 while nothing is dropped for being a SYN, whatever the policies say.
+    pub syn_off: u64,
 }
 
 /// What [`Live`] begins with in every layout since [`COUNTS_SINCE`].
@@ -458,8 +588,16 @@ pub struct VipEvents {
     pub small_mtu: u64,
     /// SYNs whose MSS was lowered.
     pub mss_lowered: u64,
+    /// SYNs dropped for matching a signature.
+    pub syn_dropped: u64,
+    /// SYNs that would have been, but were within the budget.
+    pub syn_let: u64,
+    /// SYNs that would have been, but came from a prefix that is never dropped.
+    pub syn_allowed: u64,
+    /// SYNs dropped for being more than the service takes.
+    pub syn_capped: u64,
     /// Always 0; rounds up to a power of two, by which an entry is found cheaply.
-    pub reserved: [u64; 5],
+    pub reserved: u64,
 }
 
 /// What was forwarded by one VIP entry, or to one backend, one set a CPU.
@@ -641,6 +779,15 @@ pub struct Explanation {
     pub half: u32,
     /// The flow's hash.
     pub hash: u32,
+    /// When it was decided, ns of [`crate::packet::Tables::now`]: low half, then high half.
+    pub now: [u32; 2],
 }
 
-const _: () = assert!(size_of::<Explanation>() == 24);
+impl Explanation {
+    /// When it was decided.
+    pub fn now(&self) -> u64 {
+        self.now[0] as u64 | (self.now[1] as u64) << 32
+    }
+}
+
+const _: () = assert!(size_of::<Explanation>() == 32);

@@ -5,8 +5,8 @@
 
 use crate::{
     abi::{
-        Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, SLOTS_PER_ELEMENT, Service,
-        Settings,
+        Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, SERVICE_SIGNATURES,
+        SLOTS_PER_ELEMENT, Service, Settings,
     },
     family::Family,
     filter::{self, Syn},
@@ -15,6 +15,7 @@ use crate::{
     packet::{Packet, Tables},
     parse::{self, Link},
     rewrite::{self, Inner},
+    syn::{Facts, Ruling},
     too_big,
     verdict::Verdict,
     wire::{
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub backend: u32,
     /// What kind of SYN it is, if it is one and the service looks: the number of a [`Syn`], or [`Syn::NONE`].
     pub syn: u32,
+    /// Which of the service's signatures it matches, by its place there, or [`NONE`].
+    pub signature: u32,
     /// Length of the IP packet as it came.
     pub bytes: u32,
     /// The kernel's index of the interface to redirect to.
@@ -58,6 +61,10 @@ impl Outcome {
     pub const SMALL_MTU: u32 = 1 << 1;
     /// A SYN whose MSS was lowered.
     pub const MSS_LOWERED: u32 = 1 << 2;
+    /// A SYN that matches a signature and is within the budget.
+    pub const SYN_LET: u32 = 1 << 3;
+    /// A SYN that matches a signature and comes from a prefix that is never dropped.
+    pub const SYN_ALLOWED: u32 = 1 << 4;
 }
 
 impl Outcome {
@@ -70,6 +77,7 @@ impl Outcome {
         slot: NONE,
         backend: NONE,
         syn: Syn::NONE,
+        signature: NONE,
         bytes: 0,
         redirect: 0,
         marks: 0,
@@ -90,7 +98,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 /// What stays the same along a packet's way.
 pub(crate) struct Path<'a, T> {
     pub(crate) tables: &'a T,
-    live: &'a Live,
+    pub(crate) live: &'a Live,
     number: u32,
     pub(crate) half: &'a Half,
     pub(crate) interface: &'a Interface,
@@ -456,14 +464,45 @@ impl<'a, T: Tables> Path<'a, T> {
         if filter::bad_flags(segment.flags) && self.half.settings.flags & Settings::PASS_BAD_FLAGS == 0 {
             return Err(Verdict::BadFlags);
         }
-        if filter::is_syn(segment.flags) && service.flags & Service::SYN_COUNT != 0 {
-            let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
-            outcome.syn = syn as u32;
-            if syn == Syn::ZeroBare && service.flags & Service::SYN_DROP != 0 {
-                return Err(Verdict::SynFlood);
-            }
+        if filter::is_syn(segment.flags) && service.flags & Service::SYN_LOOK != 0 {
+            self.judge_syn(packet, network, ports, segment, service, outcome)?;
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn judge_syn<P: Packet, F: Family>(
+        &self,
+        packet: &P,
+        network: &Network<F>,
+        ports: u32,
+        segment: &Segment,
+        service: &Service,
+        outcome: &mut Outcome,
+    ) -> Result<(), Verdict> {
+        let zero = self.half.settings.zero;
+        let syn = filter::syn(packet, network.l4, segment.window, segment.header_length);
+        // Whichever it is, here and below, the verifier goes on in one way.
+        let syn = parse::forget(syn as usize, zero, Syn::NONE as usize) as u32;
+        outcome.syn = syn;
+        let (length, payload) = (network.inner.length, network.end - network.l4 - segment.header_length);
+        let facts = Facts::new(syn, segment.window, ports, network.ttl, length, payload);
+        let place = self.signature(service.id as u32, &facts) as usize;
+        let place = parse::forget(place, zero, 15) as u32;
+        outcome.signature = if place < SERVICE_SIGNATURES as u32 { place } else { NONE };
+        match self.rule(self.number, service.id as u32, place, network.source) {
+            Ruling::Pass => Ok(()),
+            Ruling::Let => {
+                outcome.marks |= Outcome::SYN_LET;
+                Ok(())
+            }
+            Ruling::Allowed => {
+                outcome.marks |= Outcome::SYN_ALLOWED;
+                Ok(())
+            }
+            Ruling::Drop => Err(Verdict::SynFlood),
+            Ruling::Capped => Err(Verdict::SynCapped),
+        }
     }
 
     #[inline(always)]

@@ -19,6 +19,9 @@ pub trait Family: Copy + PartialEq + Messages + TooBig {
     /// The address as one word for [`hash::key`].
     fn fold(self) -> u64;
 
+    /// The address in 128 bits, IPv4 behind `::ffff:`.
+    fn mapped(self) -> [u32; 4];
+
     /// Whether nothing can be answered to this source.
     fn is_martian(self) -> bool;
 
@@ -51,6 +54,11 @@ impl Family for u32 {
     #[inline(always)]
     fn narrow(self) -> u32 {
         self
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> [u32; 4] {
+        [0, 0, 0xffff_u32.to_be(), self]
     }
 
     #[inline(always)]
@@ -106,6 +114,11 @@ impl Family for [u32; 4] {
     #[inline(always)]
     fn narrow(self) -> u32 {
         hash::narrow6(self)
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> [u32; 4] {
+        self
     }
 
     #[inline(always)]

@@ -37,7 +37,26 @@ pub enum Syn {
     OpenOptions,
 }
 
+/// What options a SYN has, as bits of which a signature may name several.
+#[derive(Clone, Copy)]
+pub struct Options;
+
+impl Options {
+    /// None.
+    pub const NONE: u8 = 1 << 0;
+    /// Only padding.
+    pub const PADDING: u8 = 1 << 1;
+    /// Some.
+    pub const SOME: u8 = 1 << 2;
+}
+
 impl Syn {
+    /// The bit of [`Options`] that the kind of a number has. By arithmetic, so that the verifier walks it once.
+    #[inline(always)]
+    pub fn options(number: u32) -> u8 {
+        (0x42_1421_u32 >> ((number & 7) * 4)) as u8 & 7
+    }
+
     /// Stands for no SYN among the numbers. As a mask it is all of them, see [`VipEvents`].
     pub const NONE: u32 = 7;
 
@@ -122,6 +141,20 @@ mod tests {
         let kinds: Vec<_> = (0..7).map(Syn::from_number).collect();
         assert_eq!(kinds.iter().flatten().count(), 6);
         kinds.iter().flatten().zip(0..).for_each(|(kind, number)| assert_eq!(*kind as u32, number));
+    }
+
+    #[test]
+    fn kinds_of_syn_have_the_options_that_name_them() {
+        for (kind, options) in [
+            (Syn::ZeroBare, Options::NONE),
+            (Syn::ZeroPadding, Options::PADDING),
+            (Syn::ZeroOptions, Options::SOME),
+            (Syn::OpenBare, Options::NONE),
+            (Syn::OpenPadding, Options::PADDING),
+            (Syn::OpenOptions, Options::SOME),
+        ] {
+            assert_eq!(Syn::options(kind as u32), options, "{kind:?}");
+        }
     }
 
     #[test]

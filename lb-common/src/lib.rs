@@ -28,6 +28,7 @@ pub mod rate;
 pub mod rewrite;
 pub mod ring;
 pub mod steer;
+pub mod syn;
 pub mod too_big;
 pub mod verdict;
 pub mod wire;

@@ -2,7 +2,7 @@
 //! host run the same code.
 
 use crate::{
-    abi::{Ids, Live},
+    abi::{Ids, Live, Matches, SynState},
     wire::Header,
 };
 
@@ -48,4 +48,25 @@ pub trait Tables {
 
     /// Whether an ICMP error may be sent now, of which there are `rate` in a second; if so, it counts.
     fn may_answer(&self, rate: u32) -> bool;
+
+    /// Nanoseconds by a clock that moves in ticks.
+    fn now(&self) -> u64;
+
+    /// An element of SYN_STATES, valid as long as the tables are. Other CPUs load and store its words at any time.
+    fn syn_state(&self, number: u32) -> Option<*mut SynState>;
+
+    /// Where this CPU counts a signature's matches at a VIP entry, valid as long as the tables are.
+    fn matches(&self, vip: u32, place: u32) -> Option<*mut Matches>;
+
+    /// Adds to a word of a [`SynState`], so that nothing is lost that others add meanwhile.
+    ///
+    /// # Safety
+    /// It is one of [`Tables::syn_state`]'s.
+    unsafe fn add(&self, word: *mut u64, number: u64);
+
+    /// Whether SYNs of a source (as [`crate::abi::Address`] keeps it, IPv4 behind `::ffff:`) are never dropped.
+    fn is_allowed(&self, half: u32, source: [u32; 4]) -> bool;
+
+    /// Whether what is decided is only told, and must leave nothing behind.
+    fn only_tells(&self) -> bool;
 }

@@ -315,10 +315,13 @@ impl<'a, T: Tables> Path<'a, T> {
         forget_what_was_read();
         let mut outcome = Outcome { vip: service.id as u32, bytes: beginning.length() as u32, ..self.outcome() };
         if kind == Kind::Floods {
-            if service.flags & Service::SYN_DROP == 0 || !is_sound(packet, beginning) {
+            if service.flags & Service::SYN_BARE == 0
+                || !is_sound(packet, beginning)
+                || !self.drops_bare(service.id as u32)
+            {
                 return None;
             }
-            (outcome.verdict, outcome.syn) = (Verdict::SynFlood, Syn::ZeroBare as u32);
+            (outcome.verdict, outcome.syn, outcome.signature) = (Verdict::SynFlood, Syn::ZeroBare as u32, 0);
             return Some(To::End(end.end(&outcome)));
         }
         let flow =

@@ -1,7 +1,7 @@
 //! A token bucket in one word: the time up to which what was taken is paid for.
 
 /// Nanoseconds.
-const SECOND: u64 = 1_000_000_000;
+pub const SECOND: u64 = 1_000_000_000;
 
 /// Takes a token at the time `now` (nanoseconds), if there is one. `rate` come in a second, and as many fit into the bucket.
 /// `paid` is what the last call returned, 0 at first.
@@ -10,6 +10,12 @@ pub fn take(paid: u64, now: u64, rate: u32) -> Option<u64> {
     let cost = SECOND / (rate.max(1) as u64);
     let paid = paid.max(now);
     (rate != 0 && paid - now + cost <= SECOND).then_some(paid + cost)
+}
+
+/// Whether a token that costs so much time (nanoseconds) could be taken now, in the way of [`take`]; takes none.
+#[inline(always)]
+pub fn has_token(paid: u64, now: u64, cost: u64) -> bool {
+    paid.max(now) - now + cost <= SECOND
 }
 
 #[cfg(test)]

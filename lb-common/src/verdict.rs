@@ -77,11 +77,12 @@ verdicts! {
         TtlExpired       "ttl_expired"       Drop     "TTL or hop limit 0",
         Fragment         "fragment"          Drop     "a fragment that no service can be found for",
         BadFlags         "bad_flags"         Drop     "TCP flags that no stack sends together",
-        SynFlood         "syn_flood"         Drop     "a SYN with window 0 and no options, and the service says drop",
+        SynFlood         "syn_flood"         Drop     "a SYN that matches a signature which the service drops",
         NoBackend        "no_backend"        Drop     "no backend has a slot in the service's ring",
         NoNeighbour      "no_neighbour"      Drop     "the MAC of the backend's next hop is not known",
         NoHeadroom       "no_headroom"       Drop     "the driver left no room for the outer header",
         TooBig           "too_big"           Drop     "with its outer header, longer than the path's MTU",
+        SynCapped        "syn_capped"        Drop     "a SYN beyond the service's syn_rate",
     }
 }
 

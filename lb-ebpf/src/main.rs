@@ -1,6 +1,6 @@
 //! The balancer in the driver: entry points, and verdicts turned into what the kernel does. The path itself is
 //! `lb_common::balance`.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
 #![allow(missing_docs, reason = "what the entry point macro generates has none")]
 
@@ -18,7 +18,7 @@ use aya_log_ebpf::warn;
 use lb_common::{
     abi::Explanation,
     balance::{Outcome, balance},
-    packet::Packet,
+    packet::{Packet, Tables},
     plain::{End, plain},
     verdict::{Action, Verdict},
 };
@@ -62,6 +62,7 @@ fn weir_explain(context: XdpContext) -> u32 {
     if !frame.grow_head(size_of::<Explanation>()) {
         return XDP_DROP;
     }
+    let now = Maps::<true>.now();
     let Some(explanation) = frame.at_mut::<Explanation>(0) else {
         return XDP_DROP;
     };
@@ -72,6 +73,7 @@ fn weir_explain(context: XdpContext) -> u32 {
         backend: outcome.backend,
         half: outcome.half,
         hash: outcome.hash,
+        now: [now as u32, (now >> 32) as u32],
     };
     XDP_PASS
 }

@@ -2,17 +2,20 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, PerCpuArray, ProgramArray},
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    btf_maps::{Array, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use lb_common::{
-    abi::{BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Ids, Live, Page, VERDICT_PLACES, VIP_ENTRIES, VipEvents},
+    abi::{
+        BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Ids, Live, MAX_ALLOWED, Matches, Page, SERVICE_SIGNATURES, SynSeen,
+        SynState, VERDICT_PLACES, VIP_ENTRIES, VipEvents,
+    },
     balance::{NONE, Outcome},
     filter::Syn,
     packet::Tables,
     rate,
-    verdict::Action,
+    verdict::{Action, Verdict},
 };
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
@@ -41,6 +44,18 @@ static FRAGMENTS: Array<u64, { FRAGMENT_ENTRIES as usize }> = Array::new();
 #[btf_map]
 static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
+/// What SYNs to each service have left behind, for all CPUs: see `lb_common::syn`.
+#[btf_map]
+static SYN_STATES: Array<SynState, { VIP_ENTRIES as usize }, MMAPABLE> = Array::new();
+
+/// What each CPU has counted of signatures. Sized by the loader as COUNTS is.
+#[btf_map]
+static SYN_SEEN: Array<SynSeen, 1, MMAPABLE> = Array::new();
+
+/// Prefixes whose SYNs are never dropped: of each half, whose number comes first, then 128 bits of address.
+#[btf_map]
+static ALLOWED: LpmTrie<[u32; 5], u32, { 2 * MAX_ALLOWED as usize }> = LpmTrie::new();
+
 /// Names for what the tables hold; only userspace reads it. Sized by the loader: two halves.
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
@@ -52,6 +67,10 @@ pub static PATHS: ProgramArray<1> = ProgramArray::new();
 /// Which entry of the interfaces' table this copy of the program is attached to; set by the loader.
 #[unsafe(no_mangle)]
 static INTERFACE: Global<u32> = Global::new(0);
+
+/// Nanoseconds between two ticks of the kernel; set by the loader.
+#[unsafe(no_mangle)]
+static TICK_NS: Global<u64> = Global::new(0);
 
 /// The maps as the path's [`Tables`]. Whoever only explains leaves nothing behind in them.
 pub struct Maps<const EXPLAIN: bool>;
@@ -102,6 +121,64 @@ impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
             None => false,
         }
     }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: a plain helper call, which the kernel inlines.
+        unsafe { bpf_jiffies64() }.wrapping_mul(TICK_NS.load())
+    }
+
+    #[inline(always)]
+    fn syn_state(&self, number: u32) -> Option<*mut SynState> {
+        SYN_STATES.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn matches(&self, vip: u32, place: u32) -> Option<*mut Matches> {
+        matches(vip, place)
+    }
+
+    #[inline(always)]
+    unsafe fn add(&self, word: *mut u64, number: u64) {
+        // SAFETY: a word of SYN_STATES.
+        unsafe { add(word, number) }
+    }
+
+    #[inline(always)]
+    fn is_allowed(&self, half: u32, source: [u32; 4]) -> bool {
+        let [a, b, c, d] = source;
+        ALLOWED.get(&Key::new(160, [half, a, b, c, d])).is_some()
+    }
+
+    #[inline(always)]
+    fn only_tells(&self) -> bool {
+        EXPLAIN
+    }
+}
+
+/// The kernel's own atomic addition without a result, which is all that kernels before 5.12 have.
+///
+/// # Safety
+/// The word is aligned, and of an element of a map.
+#[inline(always)]
+unsafe fn add(word: *mut u64, number: u64) {
+    // SAFETY: the caller's.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) += {number}", word = in(reg) word, number = in(reg) number);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (word, number);
+}
+
+/// Where a CPU counts a signature's matches.
+#[inline(always)]
+fn matches(vip: u32, place: u32) -> Option<*mut Matches> {
+    // SAFETY: a plain helper call, which newer kernels inline.
+    let seen = SYN_SEEN.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })?;
+    let (vip, place) = ((vip & (VIP_ENTRIES - 1)) as usize, place as usize & (SERVICE_SIGNATURES - 1));
+    // SAFETY: the element is never freed, and both indices are within the array.
+    Some(unsafe { &raw mut (*seen).vips[vip][place] })
 }
 
 /// Counts an outcome: its verdict, and its service and backend where it had one. Returns how often this CPU has
@@ -135,7 +212,16 @@ pub fn count(outcome: &Outcome) -> u64 {
             counts.events[vip].dropped += 1;
         }
         if let Some(syn) = Syn::from_number(outcome.syn) {
-            *syn.counter(&mut counts.events[vip]) += 1;
+            let events = &mut counts.events[vip];
+            *syn.counter(events) += 1;
+            events.syn_dropped += (outcome.verdict as u32 == Verdict::SynFlood as u32) as u64;
+            events.syn_capped += (outcome.verdict as u32 == Verdict::SynCapped as u32) as u64;
+            if outcome.signature != NONE
+                && let Some(matches) = matches(outcome.vip, outcome.signature)
+            {
+                // SAFETY: as above.
+                unsafe { (*matches).matched += 1 }
+            }
         }
     }
     if outcome.verdict.is_forwarded() {
@@ -151,4 +237,6 @@ fn count_marks(vip: &mut VipEvents, marks: u32) {
     vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
     vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
     vip.mss_lowered += (marks & Outcome::MSS_LOWERED != 0) as u64;
+    vip.syn_let += (marks & Outcome::SYN_LET != 0) as u64;
+    vip.syn_allowed += (marks & Outcome::SYN_ALLOWED != 0) as u64;
 }

@@ -9,6 +9,7 @@ mod pending;
 pub mod ports;
 mod serve;
 mod start;
+mod syn;
 mod ways;
 
 use std::{
@@ -198,6 +199,8 @@ struct Agent {
     running: Generation,
     /// The grace period of the last change, while it lasts.
     grace: Option<JoinHandle<()>>,
+    /// What the SYN filter was last seen doing.
+    syn: syn::Seen,
     /// What was applied and is to be confirmed.
     pending: Option<Pending>,
     /// What was asked for of late.
@@ -230,6 +233,7 @@ impl Agent {
         let mut heart = interval(HEARTBEAT);
         heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
         datapath.beat();
+        let syn = syn::Seen::now(&datapath, running.services());
         Agent {
             pins: pins.clone(),
             options: options.clone(),
@@ -245,6 +249,7 @@ impl Agent {
             checker: checker.clone(),
             running,
             grace: None,
+            syn,
             pending: None,
             events: VecDeque::new(),
             telling: Vec::new(),
@@ -324,6 +329,7 @@ impl Agent {
     /// A second has passed.
     fn beat(&mut self) {
         self.datapath.beat();
+        self.watch_syns();
         self.open_ports();
         if self.attached.iter().any(|link| !self.pins.hold(&link.name, link.index)) {
             match links::list() {

@@ -193,6 +193,14 @@ pub enum Command {
         /// Whether to
         state: Switch,
     },
+    /// Stop all dropping of SYNs at once, or let it go on
+    ///
+    /// One store: holds for all services, whatever their mode, and survives reload and restart until `weir syn on`. What matches
+    /// a signature goes on being counted.
+    Syn {
+        /// Whether services drop what their configuration says
+        state: Filter,
+    },
     /// Detach from all interfaces and remove all tables
     Detach,
     /// The backends' side
@@ -288,6 +296,15 @@ pub enum Switch {
     /// Answer, and tell the network at once
     On,
     /// Be silent
+    Off,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Filter {
+    /// Drop what the configuration says
+    On,
+    /// Drop no SYN
     Off,
 }
 

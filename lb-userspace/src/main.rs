@@ -97,6 +97,7 @@ fn run_here(cli: &Cli) -> Result<Option<ExitCode>> {
         // An agent announces what is its own, and remembers who asked.
         Command::Announce { .. } if pins.holder().is_some() => return Ok(None),
         Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
+        Command::Syn { state } => syn(&pins, cli.output, *state == cli::Filter::Off),
         Command::Detach => {
             // An agent that went on would look after nothing.
             let _lock = pins.root().exists().then(|| pins.lock()).transpose()?;
@@ -331,6 +332,11 @@ fn announce(pins: &Pins, output: Output, on: bool) -> Result<()> {
         said.into_iter().collect::<Result<Vec<_>>>()?;
     }
     print(output, || show::announce_text(on), || show::json_text(json!({ "announce": on })))
+}
+
+fn syn(pins: &Pins, output: Output, off: bool) -> Result<()> {
+    Datapath::open(pins, Access::Write)?.set_syn_off(off);
+    print(output, || show::syn_text(off), || show::json_text(json!({ "syn_off": off })))
 }
 
 fn backend(cli: &Cli, verb: &cli::Backend) -> Result<()> {

@@ -35,6 +35,7 @@ pub fn read(pins: &Pins, report: &Report) -> Result<String> {
     interfaces(&mut page, &datapath, &description, &links);
     packets(&mut page, &datapath)?;
     vips(&mut page, &datapath, &description)?;
+    signatures(&mut page, &datapath, &description)?;
     services(&mut page, &description);
     backends(&mut page, &datapath, &description)?;
     Ok(page.finish())
@@ -144,6 +145,24 @@ fn vips(page: &mut Page, datapath: &Datapath, description: &Description) -> Resu
         let samples = shown.map(|(labels, _, total)| (labels.clone(), (counter.read)(total) as f64));
         page.counter(&format!("weir_vip_{}_total", counter.name), counter.why, samples);
     }
+    Ok(())
+}
+
+fn signatures(page: &mut Page, datapath: &Datapath, description: &Description) -> Result<()> {
+    let (mut matched, mut dropping) = (Vec::new(), Vec::new());
+    let now = datapath.path_now()?;
+    for service in &description.services {
+        let found = datapath.matches(service).into_iter().zip(datapath.dropping(service, now));
+        for (signature, (count, drops)) in service.syn_filter.signatures.iter().zip(found) {
+            let labels = Labels::of(&[("service", &service.name), ("signature", signature)]);
+            matched.push((labels.clone(), count as f64));
+            dropping.push((labels, flag(drops)));
+        }
+    }
+    page.counter("weir_syn_matched_total", "SYNs that match a signature which the service looks for.", matched);
+    page.gauge("weir_syn_dropping", "Whether SYNs that match it are dropped, but for the budget.", dropping);
+    let off = [(Labels::default(), flag(datapath.syn_is_off()))];
+    page.gauge("weir_syn_off", "Whether `weir syn off` has stopped all dropping of SYNs.", off);
     Ok(())
 }
 

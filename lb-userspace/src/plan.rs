@@ -6,6 +6,7 @@ mod description;
 pub mod diff;
 mod fingerprint;
 mod rings;
+mod syn;
 #[cfg(test)]
 mod tests;
 
@@ -27,8 +28,9 @@ pub use self::{
     allocation::{Allocation, BackendKey, MIN_ARENA},
     description::{DescribedBackend, DescribedService, DescribedVip, Description},
     rings::{BuiltRing, RingCache, RingKey},
+    syn::SynTables,
 };
-use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Syn, Vip};
+use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Vip};
 
 /// A description has at least room for a thousand services or ten thousand backends: 1 MiB.
 const MIN_DESCRIPTION_PAGES: u32 = 256;
@@ -48,6 +50,8 @@ pub struct Tables {
     pub rings: Vec<PlacedRing>,
     /// By address and method, next hops not yet known.
     pub backends: Vec<PlannedBackend>,
+    /// What SYNs are judged by.
+    pub syn: SynTables,
     /// VIP entries whose ids stood for nothing before: their counters begin at 0.
     pub fresh_vips: Vec<u16>,
     /// Slots that the arena should have, where the configuration says it; `weir run` makes an arena, a reload does not.
@@ -133,14 +137,16 @@ pub fn plan_next(
     let mut does = Vec::new();
     let mut live = Vec::new();
     let mut descriptions = Vec::new();
+    let mut syn = SynTables::new(config);
     for (service, set) in config.services.values().zip(&sets.set_of) {
         let ring = &rings[ring_of[*set]];
         let ids = service.vips.iter().map(|vip| allocation.vip(vip)).collect::<Option<Vec<_>>>();
         let ids = ids.context("every VIP was given an id")?;
-        services.extend(service.vips.iter().zip(&ids).map(|(vip, id)| entry(service, vip, ring.start, *id)));
+        syn.add(config, service, &ids);
+        services.extend(service.vips.iter().zip(&ids).map(|(vip, id)| entry(config, service, vip, ring.start, *id)));
         does.extend(service.vips.iter().map(|_| (service.forward, ring.ring.fingerprint)));
         live.extend(service.vips.iter().map(|_| has_owner(ring)));
-        descriptions.push(describe(service, ring.start, &ids, Arc::clone(&described[*set])));
+        descriptions.push(describe(config, service, ring.start, &ids, Arc::clone(&described[*set])));
     }
     let entries = services.clone();
     services.extend(address_entries(config, &entries, &live));
@@ -149,13 +155,14 @@ pub fn plan_next(
     let backends: Vec<_> = allocation.backends().map(|(key, id)| planned(key, id, before)).collect();
     let fresh = config.services.values().flat_map(|service| &service.vips).filter(|vip| before.vip(vip).is_none());
     let settings = settings(config, node, placement.seed, &backends)?;
-    let tables = fingerprint::of_tables(&settings, fingerprints(&services, &does));
+    let tables = fingerprint::of_tables(&settings, &syn, fingerprints(&services, &does));
     Ok(Tables {
         settings,
         services,
         placement,
         rings,
         backends,
+        syn,
         fresh_vips: fresh.filter_map(|vip| allocation.vip(vip)).collect(),
         arena: config.arena,
         description: Description {
@@ -167,6 +174,7 @@ pub fn plan_next(
             public_hash_key: config.hash_key.public_default,
             interfaces: config.interfaces.clone(),
             withdrawn: config.withdrawn.iter().copied().collect(),
+            allowed: config.allowed.iter().map(ToString::to_string).collect(),
             services: descriptions,
         },
         allocation,
@@ -267,7 +275,9 @@ impl<'a> Sets<'a> {
 fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
     let does = does.iter().map(|(forward, ring)| (*forward as u8, *ring)).chain(std::iter::repeat((0, 0)));
     services.iter().zip(does).map(|(service, (forward, ring))| {
-        let Service { address, matches, flags, mss, .. } = *service;
+        // What is done about SYNs is told apart: the bits only say where to look.
+        let flags = service.flags & !(Service::SYN_BARE | Service::SYN_LOOK);
+        let Service { address, matches, mss, .. } = *service;
         fingerprint::Entry { address, matches, flags, mss, forward, ring }
     })
 }
@@ -313,13 +323,20 @@ fn describe_set((_, _, backends, seen): &Set, ids: &[u16], ring: &PlacedRing) ->
     backends.iter().zip(ids).map(describe).collect()
 }
 
-fn describe(service: &config::Service, ring: u32, ids: &[u16], backends: Arc<[DescribedBackend]>) -> DescribedService {
+fn describe(
+    config: &Config,
+    service: &config::Service,
+    ring: u32,
+    ids: &[u16],
+    backends: Arc<[DescribedBackend]>,
+) -> DescribedService {
     let vips = service.vips.iter().zip(ids);
     DescribedService {
         name: service.name.clone(),
         forward: service.forward.to_string(),
         hash: service.hash.to_string(),
         syn: service.syn.to_string(),
+        syn_filter: syn::describe(config, service, ids),
         slots: service.slots,
         mss: service.mss,
         ring,
@@ -344,25 +361,20 @@ fn version(address: IpAddr) -> u32 {
 }
 
 /// The entry of a VIP.
-fn entry(service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
+fn entry(config: &Config, service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
     let version = version(vip.address);
     let matches = match vip.port {
         Some(port) => Match::port(version, vip.protocol.number(), port.to_be()),
         None => Match::all_ports(version, vip.protocol.number()),
     };
     let hash = if service.hash == Hash::Source { Service::HASH_SOURCE } else { 0 };
-    let syn = match service.syn {
-        Syn::Off => 0,
-        Syn::Count => Service::SYN_COUNT,
-        Syn::Drop => Service::SYN_COUNT | Service::SYN_DROP,
-    };
     Service {
         address: vip.address.into(),
         matches,
         ring,
         ring_bits: service.slots.ilog2() as u8,
         id,
-        flags: hash | syn,
+        flags: hash | syn::flags(config, service),
         mss: service.mss.unwrap_or(0),
         ..Service::default()
     }

@@ -52,6 +52,8 @@ pub struct Listed {
     #[serde(flatten)]
     service: DescribedService,
     next_hops: Vec<ListedNextHop>,
+    /// Signatures that are dropped now.
+    syn_dropping: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<ServiceStats>,
 }
@@ -68,12 +70,22 @@ pub struct ListedNextHop {
 /// Joins what `weir ls` shows. `stats` are totals, or rates if the caller subtracted.
 pub fn list(datapath: &Datapath, description: &Description, stats: Option<Stats>, only: Option<&str>) -> Vec<Listed> {
     let mut stats = stats.map(|stats| stats.services.into_iter());
+    // Without a clock nothing is told of what is dropped for a time.
+    let now = datapath.path_now().unwrap_or(u64::MAX);
     let listed = description.services.iter().map(|service| Listed {
         service: service.clone(),
         next_hops: service.backends.iter().map(|backend| next_hop(datapath, description, backend)).collect(),
+        syn_dropping: dropping(datapath, service, now),
         stats: stats.as_mut().and_then(Iterator::next),
     });
     listed.filter(|listed| only.is_none_or(|only| listed.service.name == only)).collect()
+}
+
+/// The signatures of a service that are dropped.
+fn dropping(datapath: &Datapath, service: &DescribedService, now: u64) -> Vec<String> {
+    let drops = datapath.dropping(service, now);
+    let named = service.syn_filter.signatures.iter().zip(drops);
+    named.filter(|(_, drops)| *drops).map(|(name, _)| name.clone()).collect()
 }
 
 fn next_hop(datapath: &Datapath, description: &Description, backend: &DescribedBackend) -> ListedNextHop {
@@ -114,13 +126,15 @@ pub fn list_text(listed: &[Listed], columns: Columns, now_ms: u64) -> String {
     };
     row(&mut table, header(["Prot VIP", "Service", "Forward", "Hash", "SYN"]));
     row(&mut table, header(["  -> Backend", "Weight", "Share", "Next hop", "Health"]));
-    for Listed { service, next_hops, stats } in listed {
+    for Listed { service, next_hops, syn_dropping, stats } in listed {
+        let drops_by_itself = service.syn == "auto" && !syn_dropping.is_empty();
+        let syn = if drops_by_itself { "auto, dropping".to_owned() } else { service.syn.clone() };
         for (index, vip) in service.vips.iter().enumerate() {
             let (protocol, vip) = match vip.vip.strip_suffix("/udp") {
                 Some(vip) => ("UDP", vip),
                 None => ("TCP", vip.vip.as_str()),
             };
-            let cells = [&format!("{protocol}  {vip}"), &service.name, &service.forward, &service.hash, &service.syn];
+            let cells = [&format!("{protocol}  {vip}"), &service.name, &service.forward, &service.hash, &syn];
             let traffic = stats.as_ref().map(|stats| Traffic::from(&stats.vips[index]));
             row(&mut table, with(cells.map(String::clone).to_vec(), traffic));
         }
@@ -179,7 +193,7 @@ pub fn stats_text(stats: &Stats, per_cpu: bool) -> String {
     let mut services = plain_table();
     let names: Vec<_> = ["Service", "VIP or backend"].into_iter().chain(shown.iter().map(|(name, _)| *name)).collect();
     row(&mut services, columns(&names));
-    for ServiceStats { service, vips, backends } in &stats.services {
+    for ServiceStats { service, vips, backends, .. } in &stats.services {
         for VipStats { vip, total, per_cpu } in vips {
             let counts = shown.iter().map(|(_, count)| count(total).to_string());
             row(&mut services, cells([service.clone(), vip.clone()].into_iter().chain(counts).collect(), per_cpu));
@@ -190,7 +204,24 @@ pub fn stats_text(stats: &Stats, per_cpu: bool) -> String {
         }
     }
     numbers_from(&mut services, 2, 2 + shown.len() + cpus);
-    format!("{}\n\n{}", text(&verdicts), text(&services))
+    let tables = [Some(verdicts), Some(services), signatures_table(stats)];
+    tables.iter().flatten().map(text).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What services look for in SYNs; none if none does, or nothing has been found and nothing is dropped.
+fn signatures_table(stats: &Stats) -> Option<Table> {
+    let mut table = plain_table();
+    row(&mut table, ["Service", "Signature", "Matched", "Dropped now"].map(str::to_owned).to_vec());
+    let all = stats.services.iter().flat_map(|of| of.signatures.iter().map(move |signature| (of, signature)));
+    let mut any = false;
+    for (of, signature) in all.filter(|(_, signature)| signature.matched != 0) {
+        any = true;
+        let drops = if signature.dropping { "yes" } else { "no" };
+        let cells = [&of.service, &signature.signature, &signature.matched.to_string(), drops];
+        row(&mut table, cells.map(|cell: &str| cell.to_owned()).to_vec());
+    }
+    align_right(&mut table, 2);
+    any.then_some(table)
 }
 
 /// A count of a VIP entry, and what the table calls it.
@@ -204,7 +235,11 @@ fn counts_to_show(stats: &Stats) -> Vec<Count> {
         ("Dropped", |total| total.dropped),
         ("SYN window 0, no options", |total| total.syn_zero_bare),
     ];
-    const SOMETIMES: [Count; 3] = [
+    const SOMETIMES: [Count; 7] = [
+        ("SYNs dropped", |total| total.syn_dropped),
+        ("Let through", |total| total.syn_let),
+        ("Allowed", |total| total.syn_allowed),
+        ("Capped", |total| total.syn_capped),
         ("ICMP errors", |total| total.icmp_errors),
         ("Small MTU", |total| total.small_mtu),
         ("MSS lowered", |total| total.mss_lowered),
@@ -380,6 +415,20 @@ pub fn status(
             "hash_key: the public default is in use, so anybody can aim at one backend (openssl rand -hex 16)".into(),
         );
     }
+    if datapath.syn_is_off() {
+        warnings.push("syn: no SYN is dropped, by `weir syn off` (weir syn on ends that)".into());
+    }
+    let now = datapath.path_now().unwrap_or(u64::MAX);
+    for service in description.services.iter().filter(|service| service.syn == "auto") {
+        let dropped = dropping(datapath, service, now);
+        if !dropped.is_empty() {
+            warnings.push(format!(
+                "service {}: a flood is dropped: SYNs that match {}",
+                service.name,
+                dropped.join(", ")
+            ));
+        }
+    }
     warnings.extend(backend_warnings(datapath, description));
     warnings.extend(report.iter().flat_map(agent::warnings));
     let count = |n: fn(&DescribedService) -> usize| description.services.iter().map(n).sum();
@@ -471,6 +520,12 @@ pub fn status_text(status: &Status) -> String {
         line("warning", warning.clone());
     }
     text(&table)
+}
+
+/// The text of `weir syn`.
+pub fn syn_text(off: bool) -> String {
+    if off { "no SYN is dropped (weir syn on ends that)" } else { "SYNs are dropped as services are configured" }
+        .to_owned()
 }
 
 /// The text of `weir announce`.

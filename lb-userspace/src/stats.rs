@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     datapath::{Datapath, VipCounts},
-    plan::Description,
+    plan::{DescribedService, Description},
 };
 
 /// One reading of all counters.
@@ -47,6 +47,8 @@ pub struct ServiceStats {
     pub service: String,
     /// By VIP entry.
     pub vips: Vec<VipStats>,
+    /// By signature, in the order in which they are tried.
+    pub signatures: Vec<SignatureStats>,
     /// By backend. One that several services share by the same method counts for all of them together.
     pub backends: Vec<BackendStats>,
 }
@@ -61,6 +63,17 @@ pub struct VipStats {
     pub total: VipTotal,
     /// Packets forwarded on each CPU.
     pub per_cpu: Vec<u64>,
+}
+
+/// What became of a signature at a service.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SignatureStats {
+    /// Its name.
+    pub signature: String,
+    /// SYNs that match it and none before it.
+    pub matched: u64,
+    /// Whether those are dropped now, but for the budget.
+    pub dropping: bool,
 }
 
 /// The counters of a backend.
@@ -121,6 +134,10 @@ vip_counters! {
     icmp_errors       "ICMP errors among the packets."                = |counts| counts.events.icmp_errors,
     small_mtu         "Too bigs with an MTU that no link may have, among the ICMP errors." = |counts| counts.events.small_mtu,
     mss_lowered       "SYNs whose MSS was lowered."                   = |counts| counts.events.mss_lowered,
+    syn_dropped       "SYNs dropped for matching a signature."        = |counts| counts.events.syn_dropped,
+    syn_let           "SYNs that match a signature, let through within the budget." = |counts| counts.events.syn_let,
+    syn_allowed       "SYNs that match a signature, from a prefix that is never dropped." = |counts| counts.events.syn_allowed,
+    syn_capped        "SYNs dropped for being more than syn_rate."    = |counts| counts.events.syn_capped,
 }
 
 /// One of the counters of a VIP entry.
@@ -139,6 +156,7 @@ impl Stats {
     pub fn read(datapath: &Datapath, description: &Description) -> Result<Self> {
         let verdicts: Vec<_> = datapath.verdicts()?.into_iter().map(verdict_stats).collect();
         let mut services = Vec::new();
+        let now = datapath.path_now()?;
         for service in &description.services {
             let vips = service.vips.iter().map(|vip| vip_stats(&vip.vip, &datapath.vip_counts(vip.id)?));
             let backends = service
@@ -148,6 +166,7 @@ impl Stats {
             services.push(ServiceStats {
                 service: service.name.clone(),
                 vips: vips.collect::<Result<_>>()?,
+                signatures: signature_stats(datapath, service, now),
                 backends: backends.collect::<Result<_>>()?,
             });
         }
@@ -161,6 +180,9 @@ impl Stats {
             for (vip, earlier) in service.vips.iter_mut().zip(&earlier.vips) {
                 vip.total = vip.total.since(&earlier.total);
                 subtract(&mut vip.per_cpu, &earlier.per_cpu);
+            }
+            for (signature, earlier) in service.signatures.iter_mut().zip(&earlier.signatures) {
+                signature.matched = difference(signature.matched, earlier.matched);
             }
             for (backend, earlier) in service.backends.iter_mut().zip(&earlier.backends) {
                 backend.packets = difference(backend.packets, earlier.packets);
@@ -215,6 +237,12 @@ fn vip_stats(vip: &str, counts: &[VipCounts]) -> Result<VipStats> {
     let mut total = VipTotal::default();
     counts.iter().for_each(|counts| total += counts);
     Ok(VipStats { vip: vip.into(), total, per_cpu: of_cpus(counts).iter().map(|counts| counts.packets).collect() })
+}
+
+fn signature_stats(datapath: &Datapath, service: &DescribedService, now: u64) -> Vec<SignatureStats> {
+    let counted = datapath.matches(service).into_iter().zip(datapath.dropping(service, now));
+    let named = service.syn_filter.signatures.iter().cloned().zip(counted);
+    named.map(|(signature, (matched, dropping))| SignatureStats { signature, matched, dropping }).collect()
 }
 
 fn backend_stats(backend: &str, counts: &[Forwarded]) -> Result<BackendStats> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Command, Switch, Target},
+    cli::{Command, Filter, Switch, Target},
     control::client::{Question, part},
 };
 
@@ -31,6 +31,7 @@ pub fn question(command: &Command) -> Option<Question> {
         Command::Events { .. } => Question::get("/v1/events"),
         Command::Plan { file, .. } => Question::post("/v1/plan", json!({ "file": absolute(file) })),
         Command::Announce { state } => Question::post("/v1/announce", json!({ "announce": *state == Switch::On })),
+        Command::Syn { state } => Question::post("/v1/syn", json!({ "off": *state == Filter::Off })),
         Command::Status => Question::get("/v1/status"),
         Command::Ls { service, stats, rate } => {
             let service = service.iter().map(|service| format!("/{}", part(service))).collect::<String>();

@@ -205,6 +205,7 @@ fn obey(command: &Asked) -> Result<Answer, String> {
         Asked::Plan { file: Some(file) } if file.exists() => return Err("as the agent says it".into()),
         Asked::Plan { .. } => Answer::Planned { changes: changes(), notes: Vec::new() },
         Asked::Confirm => Answer::Confirmed { file: "/etc/weir/weir.toml".into() },
+        Asked::Syn { off } => Answer::Syn { syn_off: *off },
         Asked::Announce(announce) => Answer::Announced { announce: *announce },
         Asked::Events => Answer::Events {
             events: vec![Event {
@@ -234,6 +235,7 @@ fn every_question_reaches_the_agent_as_it_was_meant() {
         ),
         ("/v1/confirm".to_owned(), "", Asked::Confirm),
         ("/v1/plan".to_owned(), "{}", Asked::Plan { file: None }),
+        ("/v1/syn".to_owned(), r#"{"off":true}"#, Asked::Syn { off: true }),
         ("/v1/announce".to_owned(), r#"{"announce":false}"#, Asked::Announce(false)),
         ("/v1/revert".to_owned(), "", Asked::Revert { service: None, backend: None }),
         (

@@ -29,6 +29,7 @@ pub fn of_case(case: &Case, backend: Option<u32>) -> Counted {
         counts.events.icmp_errors = case.marks.icmp_error.into();
         counts.events.small_mtu = case.marks.small_mtu.into();
         counts.events.mss_lowered = case.marks.mss_lowered.into();
+        counts.events.syn_allowed = case.marks.syn_allowed.into();
     }
     counted
 }
@@ -56,6 +57,7 @@ pub fn of_frame(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<S
             Some(Syn::OpenPadding) => counts.events.syn_open_padding = 1,
             Some(Syn::OpenOptions) => counts.events.syn_open_options = 1,
         }
+        counts.events.syn_dropped = u64::from(verdict == Verdict::SynFlood);
         counted.vips.insert(vip.to_owned(), counts);
     }
     if let (true, Some(id)) = (sent, backend) {
@@ -130,6 +132,10 @@ fn vip_counts(a: VipCounts, b: VipCounts, join: impl Fn(u64, u64) -> u64) -> Vip
             icmp_errors: join(left.icmp_errors, right.icmp_errors),
             small_mtu: join(left.small_mtu, right.small_mtu),
             mss_lowered: join(left.mss_lowered, right.mss_lowered),
+            syn_dropped: join(left.syn_dropped, right.syn_dropped),
+            syn_let: join(left.syn_let, right.syn_let),
+            syn_allowed: join(left.syn_allowed, right.syn_allowed),
+            syn_capped: join(left.syn_capped, right.syn_capped),
             reserved: left.reserved,
         },
     }

@@ -1,14 +1,19 @@
 //! The pure path on the host: a frame in a byte vector and the tables of a [`World`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use lb_common::{
-    abi::{FRAGMENT_ENTRIES, Ids, Live, NO_BACKEND, SLOTS_PER_ELEMENT},
+    abi::{FRAGMENT_ENTRIES, Ids, Live, Matches, NO_BACKEND, SLOTS_PER_ELEMENT, SynState, VIP_ENTRIES},
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
+    syn::TOLD_SHIFT,
     wire::Header,
 };
+use lb_userspace::config::Allowed;
 
 use crate::{
     cases::Case,
@@ -116,6 +121,9 @@ pub struct HostTables {
     live: Box<Live>,
     owners: Vec<Ids>,
     fragments: Vec<AtomicU64>,
+    /// Elements of SYN_STATES, as words.
+    states: Vec<AtomicU64>,
+    allowed: Vec<Allowed>,
 }
 
 impl HostTables {
@@ -142,8 +150,11 @@ impl HostTables {
             live.halves[0].services[*position as usize] = *service;
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
+        live.halves[0].signatures = tables.syn.signatures;
+        live.halves[0].policies = *tables.syn.policies;
+        let states = (0..VIP_ENTRIES as usize * STATE_WORDS).map(|_| AtomicU64::new(0)).collect();
         let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();
-        HostTables { live, owners, fragments }
+        HostTables { live, owners, fragments, states, allowed: tables.syn.allowed.clone() }
     }
 }
 
@@ -172,7 +183,44 @@ impl Tables for HostTables {
     fn may_answer(&self, _rate: u32) -> bool {
         true
     }
+
+    /// Long after the start.
+    fn now(&self) -> u64 {
+        1 << 42
+    }
+
+    fn syn_state(&self, number: u32) -> Option<*mut SynState> {
+        Some(self.states[number as usize * STATE_WORDS].as_ptr().cast())
+    }
+
+    /// How often anything was matched is counted in the kernel alone; and here it has just been told.
+    fn matches(&self, _vip: u32, _place: u32) -> Option<*mut Matches> {
+        static JUST_TOLD: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new((1 << 42 >> TOLD_SHIFT) << 32)];
+        Some(JUST_TOLD[0].as_ptr().cast())
+    }
+
+    unsafe fn add(&self, word: *mut u64, number: u64) {
+        // SAFETY: a word of a state, all of which are atomic.
+        unsafe { AtomicU64::from_ptr(word) }.fetch_add(number, Ordering::Relaxed);
+    }
+
+    fn is_allowed(&self, _half: u32, source: [u32; 4]) -> bool {
+        let source = u128::from_be_bytes(source.map(u32::to_ne_bytes).concat().try_into().expect("16 bytes"));
+        self.allowed.iter().any(|Allowed { address, length }| {
+            let (first, free) = match address {
+                IpAddr::V4(address) => (address.to_ipv6_mapped().to_bits(), 32 - length),
+                IpAddr::V6(address) => (address.to_bits(), 128 - length),
+            };
+            (first ^ source).checked_shr(free.into()).unwrap_or(0) == 0
+        })
+    }
+
+    fn only_tells(&self) -> bool {
+        false
+    }
 }
+
+const STATE_WORDS: usize = size_of::<SynState>() / size_of::<u64>();
 
 /// Keeps an outcome as it is.
 struct Keep;

@@ -18,23 +18,37 @@ pub struct Setup {
     pub head: &'static str,
     /// VIPs are announced.
     pub announce: bool,
+    /// What `[syn]` says besides.
+    pub syn: &'static str,
 }
 
 /// What most rows run under.
-pub static STANDARD: Setup = Setup { name: "standard", head: "icmp_rate = 4294967295\n", announce: true };
+pub static STANDARD: Setup = Setup { name: "standard", head: "icmp_rate = 4294967295\n", announce: true, syn: "" };
 /// No ICMP errors are sent.
-pub static SILENT: Setup = Setup { name: "silent", head: "icmp_rate = 0\n", announce: true };
+pub static SILENT: Setup = Setup { name: "silent", head: "icmp_rate = 0\n", announce: true, syn: "" };
 /// One in a second is sent.
-pub static SPARSE: Setup = Setup { name: "sparse", head: "icmp_rate = 1\n", announce: true };
+pub static SPARSE: Setup = Setup { name: "sparse", head: "icmp_rate = 1\n", announce: true, syn: "" };
 /// Flags that no stack sends are forwarded.
-pub static BAD_FLAGS_PASS: Setup = Setup { name: "bad_flags", head: "bad_flags = \"pass\"\n", announce: true };
+pub static BAD_FLAGS_PASS: Setup = Setup { name: "bad_flags", head: "bad_flags = \"pass\"\n", announce: true, syn: "" };
 /// Sources of tunnels come from prefixes.
-pub static PREFIXES: Setup =
-    Setup { name: "prefixes", head: "tunnel_source = [\"10.255.0.0/16\", \"2001:db8:ffff::/96\"]\n", announce: true };
+pub static PREFIXES: Setup = Setup {
+    name: "prefixes",
+    head: "tunnel_source = [\"10.255.0.0/16\", \"2001:db8:ffff::/96\"]\n",
+    announce: true,
+    syn: "",
+};
 /// Nobody announces the VIPs.
-pub static ROUTED: Setup = Setup { name: "routed", head: "announce = \"none\"\n", announce: true };
+pub static ROUTED: Setup = Setup { name: "routed", head: "announce = \"none\"\n", announce: true, syn: "" };
 /// Another node announces them at the moment.
-pub static STANDBY: Setup = Setup { name: "standby", head: "announce = \"manual\"\n", announce: false };
+pub static STANDBY: Setup = Setup { name: "standby", head: "announce = \"manual\"\n", announce: false, syn: "" };
+
+/// SYNs of some sources are never dropped.
+pub const ALLOWING: Setup = Setup {
+    name: "allowing",
+    head: "icmp_rate = 4294967295\n",
+    announce: true,
+    syn: "allow = [\"198.51.100.64/26\", \"2001:db8:a110::/48\"]\n",
+};
 
 /// One backend, L2.
 pub const WEB: &str = "192.0.2.10:80";
@@ -58,6 +72,10 @@ pub const SOURCE_V6: &str = "[2001:db8::12]:80";
 pub const GUARDED: &str = "192.0.2.13:80";
 /// The same, IPv6.
 pub const GUARDED_V6: &str = "[2001:db8::13]:80";
+/// SYNs that match one of three signatures are dropped.
+pub const PICKY: &str = "192.0.2.15:80";
+/// The same, IPv6.
+pub const PICKY_V6: &str = "[2001:db8::15]:80";
 /// SYNs are not looked at.
 pub const CARELESS: &str = "192.0.2.14:80";
 /// All ports.
@@ -135,6 +153,20 @@ pub const LOOPING: &str = "192.0.2.93:80";
 
 /// The services of every setup. Where the name of a VIP above says one backend, it is the one of the same number.
 const SERVICES: &str = r#"
+
+[[syn.signature]]
+name = "small-window"
+window = "1-1023"
+options = ["none", "padding"]
+ttl = "1-200"
+
+[[syn.signature]]
+name = "long-and-low"
+length = "60-2000"
+source_port = "1-1023"
+port = 80
+payload = true
+
 [service.web]
 vip = ["192.0.2.10:80", "[2001:db8::10]:80", "192.0.2.10:443/udp", "[2001:db8::10]:443/udp"]
 backends = ["10.0.0.10"]
@@ -152,6 +184,11 @@ hash = "source"
 vip = ["192.0.2.13:80", "[2001:db8::13]:80"]
 backends = ["10.0.0.13"]
 syn = "drop"
+
+[service.picky]
+vip = ["192.0.2.15:80", "[2001:db8::15]:80", "192.0.2.15:8080"]
+backends = ["10.0.0.15"]
+syn = { mode = "drop", signatures = ["window-zero-bare", "small-window", "long-and-low"] }
 
 [service.careless]
 vip = "192.0.2.14:80"
@@ -332,7 +369,7 @@ hash_key = "6f1d0c5be29a4783b1f4d2905e3ac718"
 macs = ["00:00:5e:00:01:0a"]
 slots = 2048
 "#;
-        format!("{HEAD}{}{SERVICES}", self.head)
+        format!("{HEAD}{}[syn]\nmode = \"count\"\nbudget = \"0/s\"\n{}{SERVICES}", self.head, self.syn)
     }
 
     /// Plans the tables and fills in what the host would tell.

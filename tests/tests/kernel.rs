@@ -82,6 +82,7 @@ fn run_case(pair: &mut Pair, case: &Case) -> Result<(), String> {
             // The loader's choice, and the same for every packet.
             half: kernel.half(),
             hash: outcome.hash,
+            now: explanation.now,
         };
         if explanation != expected {
             return Err(format!("explained as {explanation:?}, on the host {expected:?}"));
@@ -132,6 +133,11 @@ fn ipv6() {
 #[test]
 fn tcp() {
     run("TCP");
+}
+
+#[test]
+fn syn_filter() {
+    run("SYN filter");
 }
 
 #[test]

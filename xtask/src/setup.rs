@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 24] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -38,6 +38,8 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("iptables", "iptables"),
     ("tshark", "tshark"),
     ("openssl", "openssl"),
+    ("tcptraceroute", "tcptraceroute"),
+    ("scamper", "scamper"),
 ];
 
 /// The programs that building the Debian package takes, and those that trying it takes.

@@ -18,7 +18,7 @@ use crate::{
     datapath::{Datapath, grace_period},
     links, overrides,
     plan::{
-        Allocation, Description, RingCache, Tables,
+        Allocation, DescribedService, Description, RingCache, Tables,
         diff::{self, Changes, Kind},
         plan_next,
     },
@@ -87,6 +87,11 @@ impl Generation {
     pub fn below_quorum(&self) -> BTreeSet<String> {
         let below = self.description.services.iter().filter(|service| service.below_quorum.is_some());
         below.map(|service| service.name.clone()).collect()
+    }
+
+    /// The services, in words.
+    pub fn services(&self) -> &[DescribedService] {
+        &self.description.services
     }
 
     fn is(&self, tables: &Tables) -> bool {

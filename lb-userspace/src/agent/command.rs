@@ -48,6 +48,11 @@ pub enum Command {
     },
     /// Announce the VIPs, or stop.
     Announce(bool),
+    /// Stop all dropping of SYNs, or let it go on.
+    Syn {
+        /// Stop.
+        off: bool,
+    },
     /// What was asked of late, oldest first.
     Events,
 }
@@ -80,6 +85,7 @@ impl fmt::Display for Command {
             Command::Plan { file: None } => "plan".to_owned(),
             Command::Plan { file: Some(file) } => format!("plan {}", file.display()),
             Command::Announce(on) => format!("announce {}", if *on { "on" } else { "off" }),
+            Command::Syn { off } => format!("syn {}", if *off { "off" } else { "on" }),
             Command::Events => "events".to_owned(),
         };
         f.write_str(&words)
@@ -93,6 +99,7 @@ impl Command {
             Command::Apply { .. } | Command::Confirm | Command::Plan { .. } | Command::Events => Kind::Reload,
             Command::Change { .. } | Command::Revert { .. } => Kind::Override,
             Command::Announce(_) => Kind::Announce,
+            Command::Syn { .. } => Kind::Filter,
         }
     }
 }
@@ -119,6 +126,11 @@ pub enum Answer {
     Announced {
         /// Whether VIPs are announced now.
         announce: bool,
+    },
+    /// To [`Command::Syn`].
+    Syn {
+        /// Whether dropping is stopped now.
+        syn_off: bool,
     },
     /// To [`Command::Events`].
     Events {

@@ -73,6 +73,11 @@ impl Agent {
             Command::Revert { service, backend } => self.revert(service.as_deref(), backend).await.map(Answer::Applied),
             Command::Plan { file } => self.plan_file(file).await,
             Command::Announce(on) => self.announce(on),
+            Command::Syn { off } => {
+                self.datapath.set_syn_off(off);
+                self.syn.off = off;
+                Ok(Answer::Syn { syn_off: off })
+            }
             Command::Events => Ok(Answer::Events { events: self.events.iter().cloned().collect() }),
         }
     }
@@ -182,6 +187,7 @@ fn in_words(answer: &Answer) -> String {
         Answer::Applied(applied) => said(applied),
         Answer::Confirmed { file } => format!("{} stays", file.display()),
         Answer::Announced { announce } => format!("VIPs are {}announced", if *announce { "" } else { "no longer " }),
+        Answer::Syn { syn_off } => crate::show::syn_text(*syn_off),
         Answer::Planned { .. } | Answer::Events { .. } => String::new(),
     }
 }

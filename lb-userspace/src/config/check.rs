@@ -13,11 +13,11 @@ use super::error::{ConfigError, Diagnostic, Source, Span, closest, quoted};
 use super::host::Spans;
 use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
-use super::tell;
 use super::{
     Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, HealthPolicy,
     MAX_MSS, MIN_MSS, SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
 };
+use super::{syn, tell};
 
 /// The valid configuration with its warnings, or every fault; both in file order.
 pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Span)>) -> Result<Config, ConfigError> {
@@ -36,7 +36,8 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let receivers = tell::notify(&mut faults, root.notify.as_ref().map(Spanned::get_ref));
     let default_slots = slots(&mut faults, root.slots.as_ref(), Slots { value: DEFAULT_SLOTS, span: None });
     let programs = root.service.iter().flat_map(raw::Services::programs).cloned().collect();
-    let drafts = services(&mut faults, root.service, &default_slots);
+    let syn = syn::defaults(&mut faults, root.syn);
+    let drafts = services(&mut faults, root.service, &default_slots, &syn);
     let vips = distinct_vips(&mut faults, &drafts);
     let ring_slots = limits(&mut faults, &vips, &drafts);
     let arena = arena(&mut faults, root.arena.as_ref(), ring_slots);
@@ -50,6 +51,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let mut warnings: Vec<Diagnostic> = key_warning(source, &hash_key, root.hash_key.as_ref()).into_iter().collect();
     warnings.extend(drafts.iter().filter_map(|draft| backend_warning(source, draft)));
     warnings.extend(metrics_warnings);
+    warnings.extend(syn.warnings(source));
     warnings.sort_by_key(Diagnostic::offset);
     let mut config = Config {
         interfaces: sorted(&interfaces),
@@ -60,6 +62,8 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         icmp_rate,
         tunnel_source,
         arena,
+        signatures: syn.signatures,
+        allowed: syn.allowed,
         metrics,
         receivers,
         files: Vec::new(),
@@ -289,6 +293,7 @@ struct Draft {
     forward: Forward,
     hash: Hash,
     syn: Syn,
+    filter: syn::Filter,
     slots: Slots,
     mss: Option<u16>,
     health: HealthPolicy,
@@ -297,7 +302,7 @@ struct Draft {
 impl Draft {
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
-        let Draft { name, forward, hash, syn, slots, mss, health, .. } = self;
+        let Draft { name, forward, hash, syn, filter, slots, mss, health, .. } = self;
         let (name, slots, removed) = (name.into_inner(), slots.value, Vec::new());
         Service {
             name,
@@ -307,6 +312,7 @@ impl Draft {
             forward,
             hash,
             syn,
+            filter,
             slots,
             mss,
             health,
@@ -321,17 +327,28 @@ impl Draft {
     }
 }
 
-fn services(faults: &mut Faults, services: Option<raw::Services>, default_slots: &Slots) -> Vec<Draft> {
+fn services(
+    faults: &mut Faults,
+    services: Option<raw::Services>,
+    default_slots: &Slots,
+    syn: &syn::Defaults,
+) -> Vec<Draft> {
     let services = services.map(|services| services.0).unwrap_or_default();
     if services.is_empty() {
         let help = "add one: [service.web] with vip = \"192.0.2.10:80\" and backends = [\"10.0.0.11\"]";
         let end = faults.source.first_end();
         faults.add(end..end, "no service".to_owned(), help);
     }
-    services.into_iter().map(|(name, service)| draft(faults, name, &service, default_slots)).collect()
+    services.into_iter().map(|(name, service)| draft(faults, name, &service, default_slots, syn)).collect()
 }
 
-fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default_slots: &Slots) -> Draft {
+fn draft(
+    faults: &mut Faults,
+    name: Spanned<String>,
+    raw: &raw::Service,
+    default_slots: &Slots,
+    syn: &syn::Defaults,
+) -> Draft {
     faults.item("service", &name, syntax::service_name);
     let vips = faults.list("VIP", raw.vip.as_ref(), syntax::vip);
     not_empty(faults, &name, "vip", "vip = \"192.0.2.10:80\"", raw.vip.as_ref());
@@ -339,6 +356,7 @@ fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default
     not_empty(faults, &name, "backends", "backends = [\"10.0.0.11\", \"10.0.0.12\"]", raw.backends.as_ref());
     let backends = distinct_backends(faults, name.get_ref(), entries);
     not_a_vip(faults, name.get_ref(), &backends, &vips);
+    let (syn, filter) = syn.of_service(faults, raw.syn.as_ref(), raw.syn_rate.as_ref());
     Draft {
         health: policy(faults, &name, raw, &backends, &vips),
         vips,
@@ -346,7 +364,8 @@ fn draft(faults: &mut Faults, name: Spanned<String>, raw: &raw::Service, default
         backends_span: raw.backends.as_ref().map_or(name.span(), |list| list.span.clone()),
         forward: faults.word("forward", raw.forward.as_ref(), Forward::L2),
         hash: faults.word("hash", raw.hash.as_ref(), Hash::Flow),
-        syn: faults.word("syn", raw.syn.as_ref(), Syn::Count),
+        syn,
+        filter,
         slots: slots(faults, raw.slots.as_ref(), default_slots.clone()),
         mss: mss(faults, raw.mss.as_ref()),
         name,

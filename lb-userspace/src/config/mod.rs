@@ -25,8 +25,10 @@ macro_rules! words {
 mod check;
 mod checks;
 mod error;
+pub mod fingerprints;
 mod host;
 mod raw;
+mod syn;
 mod syntax;
 mod tell;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use checks::{Check, Command, Dns, Http, Kind, Line, OnEmpty, Rcode, Record, 
 pub use error::{ConfigError, Diagnostic, Level};
 
 pub use host::check_host;
+pub use syn::{Allowed, BUILT_IN, Filter, Signature};
 pub use syntax::SyntaxError;
 pub use tell::{DEFAULT_METRICS, Metrics, Receiver, Url};
 
@@ -222,6 +225,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// Who is notified of changes. No part of the fingerprint.
     pub receivers: Vec<Receiver>,
+    /// What services may look for in SYNs: the built-in signature, then those of the file in its order.
+    pub signatures: Vec<Signature>,
+    /// Whose SYNs are never dropped, sorted.
+    pub allowed: Vec<Allowed>,
     /// By name; at least one.
     pub services: BTreeMap<String, Service>,
     /// Addresses that are not to be announced, for too few backends work; none in a file.
@@ -275,8 +282,14 @@ impl Config {
         if let Some(arena) = arena {
             writeln!(to, "arena {arena}")?;
         }
-        for Service { name, vips, backends, forward, hash, syn, slots, mss, health, .. } in services.values() {
+        self.allowed.iter().try_for_each(|prefix| writeln!(to, "syn allow {prefix}"))?;
+        for Service { name, vips, backends, forward, hash, syn, filter, slots, mss, health, .. } in services.values() {
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
+            if *filter != Filter::default() {
+                writeln!(to, "syn threshold {} budget {} rate {:?}", filter.threshold, filter.budget, filter.rate)?;
+                let names = filter.signatures.iter().map(|number| &self.signatures[*number]);
+                names.into_iter().try_for_each(|signature| writeln!(to, "syn signature {signature:?}"))?;
+            }
             mss.map_or(Ok(()), |mss| writeln!(to, "mss {mss}"))?;
             if *health != HealthPolicy::default() {
                 writeln!(to, "health {health:?}")?;
@@ -344,7 +357,7 @@ impl fmt::Debug for HashKey {
 }
 
 /// An enum whose variants are words of the file.
-trait Word: Copy + 'static {
+pub trait Word: Copy + 'static {
     /// Every variant with its word.
     const WORDS: &'static [(&'static str, Self)];
 
@@ -397,7 +410,7 @@ words! {
 }
 
 words! {
-    /// What happens to SYNs with window 0 and no options.
+    /// What happens to SYNs that match a signature.
     Syn {
         /// Not looked for.
         Off = "off",
@@ -405,6 +418,20 @@ words! {
         Count = "count",
         /// Counted and dropped.
         Drop = "drop",
+        /// Dropped while there are many.
+        Auto = "auto",
+    }
+}
+
+words! {
+    /// What options a SYN has.
+    SynOptions {
+        /// None at all.
+        None = "none",
+        /// NOPs, up to the end or an END.
+        Padding = "padding",
+        /// Others.
+        Some = "some",
     }
 }
 
@@ -467,8 +494,10 @@ pub struct Service {
     pub forward: Forward,
     /// What picks a slot.
     pub hash: Hash,
-    /// What happens to the flood's signature.
+    /// What happens to SYNs that match a signature.
     pub syn: Syn,
+    /// Which signatures, and how many SYNs.
+    pub filter: Filter,
     /// The ring's size, a power of two.
     pub slots: u32,
     /// The largest MSS that a SYN may offer, [`MIN_MSS`] to [`MAX_MSS`]; without one, it is left alone.

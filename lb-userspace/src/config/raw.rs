@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
@@ -30,6 +31,7 @@ pub const TOP_KEYS: &[(&str, &str)] = &[
     ("tunnel_source", r#"tunnel_source = ["10.255.0.0/16", "2001:db8:ffff::/96"]"#),
     ("metrics", r#"metrics = "127.0.0.1:9580""#),
     ("notify", r#"[notify] with alertmanager = "http://192.0.2.30:9093""#),
+    ("syn", r#"[syn] with mode = "auto""#),
     ("service", r#"[service.web] with vip = "192.0.2.10:80" and backends = "10.0.0.11""#),
 ];
 
@@ -39,7 +41,8 @@ pub const SERVICE_KEYS: &[(&str, &str)] = &[
     ("backends", r#"backends = ["10.0.0.11", "10.0.0.12"]"#),
     ("forward", r#"forward = "l2""#),
     ("hash", r#"hash = "flow""#),
-    ("syn", r#"syn = "count""#),
+    ("syn", r#"syn = "auto", or syn = { mode = "auto", budget = "100/s" }"#),
+    ("syn_rate", r#"syn_rate = "50k/s""#),
     ("slots", "slots = 65536"),
     ("mss", "mss = 1360"),
     ("check", r#"check = { http = "/health", host = "www.example.net" }"#),
@@ -55,6 +58,36 @@ pub const NOTIFY_KEYS: &[(&str, &str)] = &[
     ("alertmanager", r#"alertmanager = "http://192.0.2.30:9093""#),
     ("webhook", r#"webhook = "https://hooks.example.net/weir""#),
     ("command", r#"command = ["/usr/local/bin/tell", "--weir"]"#),
+];
+
+/// Keys of a service's `syn`, where it is a table, with an example of each.
+pub const POLICY_KEYS: &[(&str, &str)] = &[
+    ("mode", r#"mode = "auto""#),
+    ("signatures", r#"signatures = ["window-zero-bare"]"#),
+    ("threshold", r#"threshold = "1000/s""#),
+    ("budget", r#"budget = "100/s""#),
+];
+
+/// Keys of `[syn]`, with an example of each.
+pub const SYN_KEYS: &[(&str, &str)] = &[
+    ("mode", r#"mode = "auto""#),
+    ("signatures", r#"signatures = ["window-zero-bare"]"#),
+    ("threshold", r#"threshold = "1000/s""#),
+    ("budget", r#"budget = "100/s""#),
+    ("allow", r#"allow = ["198.51.100.0/24", "2001:db8:aa::/48"]"#),
+    ("signature", r#"[[syn.signature]] with name = "mine" and window = "1-1024""#),
+];
+
+/// Keys of `[[syn.signature]]`, with an example of each.
+pub const SIGNATURE_KEYS: &[(&str, &str)] = &[
+    ("name", r#"name = "mine""#),
+    ("window", r#"window = 0, or window = "1-1024""#),
+    ("options", r#"options = ["none", "padding"]"#),
+    ("length", r#"length = 40, or length = "40-44""#),
+    ("ttl", r#"ttl = "200-255""#),
+    ("source_port", r#"source_port = "1-1023""#),
+    ("port", "port = 80"),
+    ("payload", "payload = false"),
 ];
 
 /// What serde is told to expect where a [`Service`] stands.
@@ -75,6 +108,7 @@ pub struct Root {
     pub tunnel_source: Option<Strings>,
     pub metrics: Option<Strings>,
     pub notify: Option<Spanned<Notify>>,
+    pub syn: Option<Spanned<Syn>>,
     pub service: Option<Services>,
 }
 
@@ -94,6 +128,7 @@ impl Root {
             tunnel_source: tunnel_source.map(|list| list.moved(by)),
             metrics: self.metrics.map(|list| list.moved(by)),
             notify: moved(self.notify, by).map(|notify| Spanned::new(notify.span(), notify.into_inner().moved(by))),
+            syn: moved(self.syn, by).map(|syn| Spanned::new(syn.span(), syn.into_inner().moved(by))),
             service: self.service.map(|services| services.moved(by)),
         }
     }
@@ -126,6 +161,7 @@ impl Root {
             tunnel_source: one("tunnel_source", self.tunnel_source, other.tunnel_source, list, twice),
             metrics: one("metrics", self.metrics, other.metrics, list, twice),
             notify: one("notify", self.notify, other.notify, Spanned::span, twice),
+            syn: one("syn", self.syn, other.syn, Spanned::span, twice),
             service: match (self.service, other.service) {
                 (Some(here), Some(there)) => Some(here.join(there, twice)),
                 (here, there) => here.or(there),
@@ -161,6 +197,154 @@ impl Notify {
     }
 }
 
+/// `[syn]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table of syn")]
+pub struct Syn {
+    pub mode: Option<Spanned<String>>,
+    pub signatures: Option<Strings>,
+    pub threshold: Option<Spanned<String>>,
+    pub budget: Option<Spanned<String>>,
+    pub allow: Option<Strings>,
+    pub signature: Option<Vec<Spanned<Signature>>>,
+}
+
+impl Syn {
+    fn moved(self, by: usize) -> Syn {
+        let Syn { mode, signatures, threshold, budget, allow, signature } = self;
+        let move_signature = |signature: Spanned<Signature>| {
+            let signature = move_one(signature, by);
+            Spanned::new(signature.span(), signature.into_inner().moved(by))
+        };
+        Syn {
+            mode: moved(mode, by),
+            signatures: signatures.map(|list| list.moved(by)),
+            threshold: moved(threshold, by),
+            budget: moved(budget, by),
+            allow: allow.map(|list| list.moved(by)),
+            signature: signature.map(|list| list.into_iter().map(move_signature).collect()),
+        }
+    }
+}
+
+/// One `[[syn.signature]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table of a signature")]
+pub struct Signature {
+    pub name: Option<Spanned<String>>,
+    pub window: Option<Spanned<Bounds>>,
+    pub options: Option<Strings>,
+    pub length: Option<Spanned<Bounds>>,
+    pub ttl: Option<Spanned<Bounds>>,
+    pub source_port: Option<Spanned<Bounds>>,
+    pub port: Option<Spanned<Bounds>>,
+    pub payload: Option<Spanned<bool>>,
+}
+
+impl Signature {
+    fn moved(self, by: usize) -> Signature {
+        let Signature { name, window, options, length, ttl, source_port, port, payload } = self;
+        let [window, length, ttl, source_port, port] =
+            [window, length, ttl, source_port, port].map(|bounds| moved(bounds, by));
+        let (name, options) = (moved(name, by), options.map(|list| list.moved(by)));
+        Signature { name, window, options, length, ttl, source_port, port, payload: moved(payload, by) }
+    }
+}
+
+/// A number, or a string with a range, as it is written.
+pub struct Bounds(pub String);
+
+impl<'de> Deserialize<'de> for Bounds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Bounds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a range")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Bounds, E> {
+                Ok(Bounds(text.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Bounds, E> {
+                Ok(Bounds(number.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Bounds, E> {
+                Ok(Bounds(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// A service's `syn`: a mode alone, or a table.
+pub struct Policy {
+    pub mode: Option<Spanned<String>>,
+    pub signatures: Option<Strings>,
+    pub threshold: Option<Spanned<String>>,
+    pub budget: Option<Spanned<String>>,
+}
+
+impl Policy {
+    fn moved(self, by: usize) -> Policy {
+        let Policy { mode, signatures, threshold, budget } = self;
+        let [mode, threshold, budget] = [mode, threshold, budget].map(|text| moved(text, by));
+        Policy { mode, signatures: signatures.map(|list| list.moved(by)), threshold, budget }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyTable {
+    mode: Option<Spanned<String>>,
+    signatures: Option<Strings>,
+    threshold: Option<Spanned<String>>,
+    budget: Option<Spanned<String>>,
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum WordOrTable {
+            Word(String),
+            Table(PolicyTable),
+        }
+        impl<'de> Deserialize<'de> for WordOrTable {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Either;
+                impl<'de> Visitor<'de> for Either {
+                    type Value = WordOrTable;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a mode or a table")
+                    }
+
+                    fn visit_str<E: Error>(self, word: &str) -> Result<WordOrTable, E> {
+                        Ok(WordOrTable::Word(word.to_owned()))
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<WordOrTable, A::Error> {
+                        PolicyTable::deserialize(MapAccessDeserializer::new(table)).map(WordOrTable::Table)
+                    }
+                }
+                deserializer.deserialize_any(Either)
+            }
+        }
+        let value = Spanned::<WordOrTable>::deserialize(deserializer)?;
+        let span = value.span();
+        Ok(match value.into_inner() {
+            WordOrTable::Word(word) => {
+                Policy { mode: Some(Spanned::new(span, word)), signatures: None, threshold: None, budget: None }
+            }
+            WordOrTable::Table(PolicyTable { mode, signatures, threshold, budget }) => {
+                Policy { mode, signatures, threshold, budget }
+            }
+        })
+    }
+}
+
 /// One `[service.NAME]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the table of a service")]
@@ -169,7 +353,8 @@ pub struct Service {
     pub backends: Option<Strings>,
     pub forward: Option<Spanned<String>>,
     pub hash: Option<Spanned<String>>,
-    pub syn: Option<Spanned<String>>,
+    pub syn: Option<Policy>,
+    pub syn_rate: Option<Spanned<String>>,
     pub slots: Option<Spanned<Number>>,
     pub mss: Option<Spanned<Number>>,
     pub check: Option<RawChecks>,
@@ -301,6 +486,7 @@ impl Services {
                 forward,
                 hash,
                 syn,
+                syn_rate,
                 slots,
                 mss,
                 check,
@@ -315,7 +501,8 @@ impl Services {
                 backends: backends.map(|list| list.moved(by)),
                 forward: moved(forward, by),
                 hash: moved(hash, by),
-                syn: moved(syn, by),
+                syn: syn.map(|policy| policy.moved(by)),
+                syn_rate: moved(syn_rate, by),
                 slots: moved(slots, by),
                 mss: moved(mss, by),
                 check: check.map(|checks| checks.moved(by)),
@@ -410,6 +597,7 @@ fn way_out(path: &str, expected: &str) -> String {
     match keys.iter().find(|(name, _)| *name == key) {
         Some((name, _)) if expected == TABLE_OF_A_SERVICE => format!("{name} belongs under [service.NAME]"),
         Some((_, example)) => format!("for example {example}"),
+        None if path.starts_with("syn") => "[syn] is a table, and each [[syn.signature]] one below it".to_owned(),
         None if path.starts_with("notify") => "[notify] is a table with alertmanager, webhook or command".to_owned(),
         None => "a service is a table, headed [service.NAME]".to_owned(),
     }
@@ -428,6 +616,9 @@ fn keys_behind(table: Option<&str>) -> &'static [(&'static str, &'static str)] {
     match table {
         None => TOP_KEYS,
         Some("notify") => NOTIFY_KEYS,
+        Some("syn") => SYN_KEYS,
+        Some(table) if table.starts_with("syn.signature") => SIGNATURE_KEYS,
+        Some(table) if table.starts_with("service.") && table.ends_with(".syn") => POLICY_KEYS,
         Some(path) if path.split('.').any(|part| part == "check") => CHECK_KEYS,
         Some(_) => SERVICE_KEYS,
     }

@@ -181,6 +181,75 @@ pub fn prefix(text: &str) -> Parsed<PrefixOf> {
     }
 }
 
+/// A prefix whose SYNs are never dropped: any length, any address.
+pub fn any_prefix(text: &str) -> Parsed<(IpAddr, u8)> {
+    let example = "198.51.100.0/24";
+    let (host, length) = text.split_once('/').map_or((text, None), |(host, length)| (host, Some(length)));
+    let Ok(address) = host.parse::<IpAddr>() else { return Err(not_an_address(text, host, example)) };
+    let length_text = length.unwrap_or_default();
+    let length = match length {
+        None => width(address),
+        Some(length) => match digits(length).and_then(|number| u8::try_from(number).ok()) {
+            Some(length) if (1..=width(address)).contains(&length) => length,
+            _ => {
+                let help = format!("here it is 1 to {}", width(address));
+                return Err(fault(text, length_text, "prefix length out of range", help));
+            }
+        },
+    };
+    let network = network(address, length);
+    if network != address {
+        return Err(fault(text, host, "address has host bits set", format!("write \"{network}/{length}\"")));
+    }
+    if let IpAddr::V6(v6) = address
+        && v6.to_ipv4_mapped().is_some()
+    {
+        return Err(fault(text, host, "an IPv4-mapped address", "write the IPv4 prefix itself"));
+    }
+    Ok((address, length))
+}
+
+/// `1000/s`, `50k/s`, `2M/s`.
+pub fn rate(text: &str) -> Parsed<u32> {
+    let help = "write it like \"1000/s\", \"50k/s\" or \"2M/s\"";
+    let Some(number) = text.strip_suffix("/s") else {
+        let (start, end) = (text.find('/').unwrap_or(0), text.len());
+        return Err(fault(text, &text[start..end], "not a number a second", help));
+    };
+    let (digits_of, times) = match number.strip_suffix(['k', 'M']) {
+        Some(digits) if number.ends_with('k') => (digits, 1_000),
+        Some(digits) => (digits, 1_000_000),
+        None => (number, 1),
+    };
+    match digits(digits_of).and_then(|value| value.checked_mul(times)) {
+        Some(rate) if rate <= MAX_RATE => Ok(rate),
+        Some(_) => Err(fault(text, number, "too many", format!("at most {}M/s are possible", MAX_RATE / 1_000_000))),
+        None if digits(digits_of).is_some() => {
+            Err(fault(text, number, "too many", format!("at most {}M/s are possible", MAX_RATE / 1_000_000)))
+        }
+        None => Err(fault(text, number, "not a number a second", help)),
+    }
+}
+
+/// The highest rate: one in a nanosecond.
+const MAX_RATE: u32 = 1_000_000_000;
+
+/// `80`, `1-1024`: both ends belong to it.
+pub fn bounds(text: &str, least: u16, most: u16) -> Parsed<(u16, u16)> {
+    let (low_text, high_text) = text.split_once('-').filter(|(low, _)| !low.is_empty()).unwrap_or((text, text));
+    let end = |part: &str| match digits(part) {
+        Some(number) if (u32::from(least)..=most.into()).contains(&number) => Ok(number as u16),
+        Some(_) => Err(fault(text, part, "out of range", format!("here it is {least} to {most}"))),
+        None => Err(fault(text, part, "not a number or a range", "write it like 80 or \"1-1024\"")),
+    };
+    let (low, high) = (end(low_text)?, end(high_text)?);
+    if low > high {
+        let help = format!("write \"{high}-{low}\"");
+        return Err(fault(text, text, format!("a range that ends before it starts, {high} before {low}"), help));
+    }
+    Ok((low, high))
+}
+
 /// A prefix of either family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PrefixOf {
@@ -236,7 +305,7 @@ pub fn interface(text: &str) -> Parsed<()> {
     }
 }
 
-/// The name of a service.
+/// The name of a service or a signature.
 pub fn service_name(text: &str) -> Parsed<()> {
     let help = "a name is 1 to 64 of the letters A-Z and a-z, digits, _ . and -";
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);

@@ -85,6 +85,9 @@ impl Reply {
                 let text = show::announce_text(*announce);
                 Reply::page(Page { text, json: json!({ "announce": announce }) })
             }
+            Answer::Syn { syn_off } => {
+                Reply::page(Page { text: show::syn_text(*syn_off), json: json!({ "syn_off": syn_off }) })
+            }
             Answer::Events { events } => {
                 let text = events.iter().map(event_text).collect::<Vec<_>>().join("\n");
                 Reply::page(Page { text, json: json!({ "events": events }) })

@@ -56,6 +56,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/v1/confirm", post(confirm))
         .route("/v1/revert", post(revert))
         .route("/v1/announce", post(announce))
+        .route("/v1/syn", post(syn))
         .route("/v1/services/{service}/backends/{backend}/{verb}", post(change))
         .fallback(no_such_place)
         .method_not_allowed_fallback(no_such_method)
@@ -194,6 +195,16 @@ async fn revert(State(sources): State<Sources>, Asked(client, body): Asked<Rever
         return Err(bad("backend: of which service? (\"service\": NAME)".to_owned()));
     }
     sources.ask(&client, Command::Revert { service, backend }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SynBody {
+    off: bool,
+}
+
+async fn syn(State(sources): State<Sources>, Asked(client, body): Asked<SynBody>) -> Answer {
+    sources.ask(&client, Command::Syn { off: body.off }).await
 }
 
 #[derive(Deserialize)]

@@ -33,6 +33,8 @@ impl Datapath {
             write!(self.live, backend.entry, backends[backend.id as usize]);
         }
         self.forget_counts(tables);
+        self.forget_matches(tables)?;
+        self.write_allowed(half, &tables.syn.allowed)?;
         self.write_half(half as usize, tables);
         Ok(Beside { half })
     }
@@ -66,6 +68,10 @@ impl Datapath {
         for (place, taken) in tables.vip_places().into_iter().enumerate() {
             write!(self.live, taken, halves[half].vips[place]);
         }
+        for (id, policy) in tables.syn.policies.iter().enumerate() {
+            write!(self.live, *policy, halves[half].policies[id]);
+        }
+        write!(self.live, tables.syn.signatures, halves[half].signatures);
         write!(self.live, tables.settings, halves[half].settings);
     }
 

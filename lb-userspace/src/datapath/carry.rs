@@ -5,13 +5,15 @@ use anyhow::{Context, Result};
 use aya::maps::MapData;
 use lb_common::abi::{Counts, Live, LiveHead, Page};
 
-use super::{Access, Datapath, Mapped, description_in};
+use super::{Access, Datapath, Mapped, description_in, syn::KeptOfSyns};
 use crate::plan::{Allocation, Description};
 
 /// Counters and what they are of.
 pub struct Counted {
     counts: Mapped<Counts>,
     description: Description,
+    /// What the SYN filter keeps; layouts before this one had nothing of it.
+    syn: Option<KeptOfSyns>,
 }
 
 impl Counted {
@@ -19,7 +21,8 @@ impl Counted {
         let counts = Mapped::new(&map("COUNTS")?, Access::Read)?;
         let active = Mapped::<LiveHead>::head(&map("LIVE")?)?.get(0).active;
         let description = description_in(&Mapped::<Page>::new(&map("DESCRIPTION")?, Access::Read)?, active.half & 1)?;
-        Ok(Counted { counts, description })
+        let syn = KeptOfSyns::open(&map).ok();
+        Ok(Counted { counts, description, syn })
     }
 
     /// The sum over all CPUs of the words that lie at a place of each element.
@@ -45,6 +48,9 @@ impl Datapath {
         unsafe {
             let verdicts = from.sum(|counts| &raw const (*counts).verdicts);
             (&raw mut (*to).verdicts).write_volatile(verdicts);
+        }
+        if let Some(syn) = &from.syn {
+            self.carry_syns(syn, &from.description)?;
         }
         for (vip, old) in before.vips() {
             let Some(new) = ids.vip(&vip) else { continue };

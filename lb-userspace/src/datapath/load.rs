@@ -17,7 +17,7 @@ use super::{
     objects::{self, BALANCER_OBJECT},
     pins,
     requirements::{FRAGS_KERNEL, Kernel},
-    run_explain,
+    run_explain, syn,
 };
 use crate::{links::Mode, plan::Tables};
 
@@ -159,7 +159,19 @@ impl Loaded {
 const ANY: &str = "weir_any";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 8] = ["LIVE", "RINGS", "SECONDS", "DESCRIPTION", "COUNTS", "FRAGMENTS", "ANSWERS", "AYA_LOGS"];
+const SHARED: [&str; 11] = [
+    "LIVE",
+    "RINGS",
+    "SECONDS",
+    "DESCRIPTION",
+    "COUNTS",
+    "FRAGMENTS",
+    "ANSWERS",
+    "SYN_STATES",
+    "SYN_SEEN",
+    "ALLOWED",
+    "AYA_LOGS",
+];
 
 /// How many elements maps get.
 struct Sizes {
@@ -182,6 +194,7 @@ pub(super) fn counts() -> Result<u32> {
 
 fn load_object(pins: &Pins, sizes: &Sizes, number: u32, interface: &str) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
+    let tick = syn::tick_ns()?;
     share(&mut loader, &pins.next_tables());
     // The kernel empties an array of programs when nobody holds it any more.
     loader.map_pin_path("PATHS", pins.next_programs().join(pins::paths_name(interface)));
@@ -190,8 +203,10 @@ fn load_object(pins: &Pins, sizes: &Sizes, number: u32, interface: &str) -> Resu
         .map_max_entries("RINGS", sizes.rings)
         .map_max_entries("SECONDS", sizes.rings)
         .map_max_entries("COUNTS", sizes.counts)
+        .map_max_entries("SYN_SEEN", sizes.counts)
         .map_max_entries("DESCRIPTION", sizes.description)
-        .override_global("INTERFACE", &number, true);
+        .override_global("INTERFACE", &number, true)
+        .override_global("TICK_NS", &tick, true);
     loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))
 }
 

@@ -11,20 +11,20 @@ mod pins;
 pub mod requirements;
 pub mod steering;
 
-use std::{path::Path, time::Duration};
+use std::{cell::RefCell, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Pod, TestRun as _, TestRunOptions,
-    maps::{MapData, MapError},
+    maps::{LpmTrie, Map, MapData, MapError},
     pin::PinError,
     programs::Xdp,
 };
 use lb_common::{
     abi::{
         ABI_VERSION, Abi, Active, Backend, Counts, Explanation, Forwarded, Ids, Interface, Live, LiveHead,
-        MAX_INTERFACES, Match, NextHop, Page, SERVICE_POSITIONS, SLOTS_PER_ELEMENT, Settings, Slot, VipEvents,
-        mac_bits,
+        MAX_INTERFACES, Match, NextHop, Page, SERVICE_POSITIONS, SLOTS_PER_ELEMENT, Settings, Slot, SynSeen, SynState,
+        VipEvents, mac_bits,
     },
     verdict::Verdict,
 };
@@ -94,6 +94,7 @@ macro_rules! counted {
 mod adopt;
 mod apply;
 mod carry;
+pub mod syn;
 
 /// The tables of a running instance.
 pub struct Datapath {
@@ -103,6 +104,9 @@ pub struct Datapath {
     seconds: Mapped<Ids>,
     description: Mapped<Page>,
     counts: Mapped<Counts>,
+    states: Mapped<SynState>,
+    seen: Mapped<SynSeen>,
+    allowed: RefCell<LpmTrie<MapData, [u32; 5], u32>>,
 }
 
 /// A struct of lb-common as aya wants values of maps to be.
@@ -152,6 +156,9 @@ impl Datapath {
             seconds: mapped(map("SECONDS"), access)?,
             description: mapped(map("DESCRIPTION"), access)?,
             counts: mapped(map("COUNTS"), access)?,
+            states: mapped(map("SYN_STATES"), access)?,
+            seen: mapped(map("SYN_SEEN"), access)?,
+            allowed: RefCell::new(LpmTrie::try_from(Map::LpmTrie(map("ALLOWED")?))?),
         })
     }
 
@@ -326,8 +333,8 @@ fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
         bail!("weir_explain returned {size} bytes");
     }
     let word = |i: usize| u32::from_ne_bytes([out[i * 4], out[i * 4 + 1], out[i * 4 + 2], out[i * 4 + 3]]);
-    let explanation =
-        Explanation { verdict: word(0), vip: word(1), slot: word(2), backend: word(3), half: word(4), hash: word(5) };
+    let (half, hash, now) = (word(4), word(5), [word(6), word(7)]);
+    let explanation = Explanation { verdict: word(0), vip: word(1), slot: word(2), backend: word(3), half, hash, now };
     Ok((explanation, out[HEAD..size].to_vec()))
 }
 

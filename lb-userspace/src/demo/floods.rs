@@ -50,7 +50,7 @@ pub fn show(story: &mut Story, network: &mut Network) -> Result<()> {
     requests(story, &measured);
 
     network.run(Syn::Drop)?;
-    story.chapter("The same after a restart with syn = \"drop\"");
+    story.chapter("The same after a restart with syn = { mode = \"drop\", budget = \"0/s\" }");
     let measured = flood(network, Syn::Drop)?;
     counted(story, &measured);
     let Measured { counted, dropped, at_backends, .. } = measured;

@@ -127,7 +127,7 @@ hash_key = "{}"
 [service.web]
 vip = "{VIP}:80"
 backends = ["10.1.0.11", "10.1.0.12", "10.1.0.13*2"]
-syn = "{syn}"
+syn = {{ mode = "{syn}", budget = "0/s" }}
 
 [service.tunnel]
 vip = "{VIP_TUNNEL}:80"

@@ -34,6 +34,8 @@ pub struct Description {
     /// Addresses that are not announced, for too few backends work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withdrawn: Vec<IpAddr>,
+    /// Prefixes whose SYNs are never dropped.
+    pub allowed: Vec<String>,
     /// By name.
     pub services: Vec<DescribedService>,
 }
@@ -59,8 +61,10 @@ pub struct DescribedService {
     pub forward: String,
     /// What is hashed.
     pub hash: String,
-    /// What happens to SYNs with window 0 and no options.
+    /// What happens to SYNs that match a signature.
     pub syn: String,
+    /// Which signatures, and how many SYNs.
+    pub syn_filter: DescribedFilter,
     /// Size of the ring.
     pub slots: u32,
     /// The largest MSS that a SYN may offer, if it is bounded.
@@ -90,6 +94,22 @@ impl DescribedService {
             }
         }
     }
+}
+
+/// What a service does about SYNs.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DescribedFilter {
+    /// The signatures, in the order in which they are tried.
+    pub signatures: Vec<String>,
+    /// Matches a second above which `auto` drops.
+    pub threshold: u32,
+    /// Matches a second that are let through.
+    pub budget: u32,
+    /// Other SYNs a second, if they are bounded.
+    pub rate: Option<u32>,
+    /// Which entry of SYN_STATES.
+    pub state: u16,
 }
 
 /// One VIP entry.
@@ -179,6 +199,8 @@ struct Stored {
     interfaces: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     withdrawn: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allowed: Vec<String>,
     sets: Vec<Arc<[DescribedBackend]>>,
     services: Vec<StoredService>,
 }
@@ -189,6 +211,8 @@ struct StoredService {
     forward: String,
     hash: String,
     syn: String,
+    #[serde(default)]
+    syn_filter: DescribedFilter,
     slots: u32,
     mss: Option<u16>,
     ring: u32,
@@ -212,21 +236,46 @@ impl From<Description> for Stored {
             public_hash_key,
             interfaces,
             withdrawn,
+            allowed,
             services,
         } = description;
         let mut sets = Vec::new();
         let mut known = HashMap::new();
         let mut store = |service: DescribedService| {
-            let DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed, below_quorum } =
-                service;
+            let DescribedService {
+                name,
+                forward,
+                hash,
+                syn,
+                syn_filter,
+                slots,
+                mss,
+                ring,
+                vips,
+                backends,
+                removed,
+                below_quorum,
+            } = service;
             let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
                 sets.push(backends);
                 sets.len() - 1
             });
-            StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed, below_quorum }
+            StoredService { name, forward, hash, syn, syn_filter, slots, mss, ring, vips, set, removed, below_quorum }
         };
         let services = services.into_iter().map(&mut store).collect();
-        Stored { weir, configuration, tables, announce, macs, public_hash_key, interfaces, withdrawn, sets, services }
+        Stored {
+            weir,
+            configuration,
+            tables,
+            announce,
+            macs,
+            public_hash_key,
+            interfaces,
+            withdrawn,
+            allowed,
+            sets,
+            services,
+        }
     }
 }
 
@@ -243,14 +292,40 @@ impl TryFrom<Stored> for Description {
             public_hash_key,
             interfaces,
             withdrawn,
+            allowed,
             sets,
             services,
         } = stored;
         let restore = |service: StoredService| {
-            let StoredService { name, forward, hash, syn, slots, mss, ring, vips, set, removed, below_quorum } =
-                service;
+            let StoredService {
+                name,
+                forward,
+                hash,
+                syn,
+                syn_filter,
+                slots,
+                mss,
+                ring,
+                vips,
+                set,
+                removed,
+                below_quorum,
+            } = service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
-            Ok(DescribedService { name, forward, hash, syn, slots, mss, ring, vips, backends, removed, below_quorum })
+            Ok(DescribedService {
+                name,
+                forward,
+                hash,
+                syn,
+                syn_filter,
+                slots,
+                mss,
+                ring,
+                vips,
+                backends,
+                removed,
+                below_quorum,
+            })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
         Ok(Description {
@@ -262,6 +337,7 @@ impl TryFrom<Stored> for Description {
             public_hash_key,
             interfaces,
             withdrawn,
+            allowed,
             services,
         })
     }

@@ -215,6 +215,12 @@ impl Comparison<'_> {
         setting("forward", &old.forward, &new.forward);
         setting("hash", &old.hash, &new.hash);
         setting("syn", &old.syn, &new.syn);
+        let (was, is) = (&old.syn_filter, &new.syn_filter);
+        setting("syn signatures", &was.signatures.join(", "), &is.signatures.join(", "));
+        setting("syn threshold", &format!("{}/s", was.threshold), &format!("{}/s", is.threshold));
+        setting("syn budget", &format!("{}/s", was.budget), &format!("{}/s", is.budget));
+        let rate = |rate: Option<u32>| rate.map_or("unbounded".to_owned(), |rate| format!("{rate}/s"));
+        setting("syn_rate", &rate(was.rate), &rate(is.rate));
         let mss = |mss: Option<u16>| mss.map_or("unbounded".to_owned(), |mss| mss.to_string());
         setting("mss", &mss(old.mss), &mss(new.mss));
         setting("slots", &old.slots, &new.slots);
@@ -379,6 +385,7 @@ fn settings(running: &Running, wanted: &Tables) -> Vec<SettingChange> {
     setting("interface", list(&old.interfaces), list(&new.interfaces));
     setting("announce", old.announce.clone(), new.announce.clone());
     setting("macs", list(&old.macs), list(&new.macs));
+    setting("syn allow", list(&old.allowed), list(&new.allowed));
     let bad_flags = |settings: &Settings| if settings.flags & Settings::PASS_BAD_FLAGS != 0 { "pass" } else { "drop" };
     setting("bad_flags", bad_flags(running.settings).to_owned(), bad_flags(&wanted.settings).to_owned());
     setting("icmp_rate", running.settings.icmp_rate.to_string(), wanted.settings.icmp_rate.to_string());

@@ -7,7 +7,7 @@ use lb_common::{
     hash::mix,
 };
 
-use super::RingKey;
+use super::{RingKey, SynTables};
 
 /// The hash of a ring, by the identities of its backends.
 pub fn of_ring(key: &RingKey, slots: &[Slot]) -> u64 {
@@ -37,7 +37,7 @@ pub struct Entry {
 }
 
 /// The hash of all of it.
-pub fn of_tables(settings: &Settings, entries: impl Iterator<Item = Entry>) -> u64 {
+pub fn of_tables(settings: &Settings, syn: &SynTables, entries: impl Iterator<Item = Entry>) -> u64 {
     let fold = |words: &[u64]| words.iter().fold(0, |hash, word| mix(hash ^ word));
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let mut words: Vec<u64> = entries
@@ -53,6 +53,7 @@ pub fn of_tables(settings: &Settings, entries: impl Iterator<Item = Entry>) -> u
         .collect();
     words.sort_unstable();
     words.push(settings.flags.into());
+    words.extend(syn.meaning());
     words.extend(settings.hash_key.as_chunks::<2>().0.iter().map(|[low, high]| pair(*low, *high)));
     fold(&words)
 }

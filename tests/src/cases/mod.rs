@@ -10,6 +10,7 @@ mod ipv4;
 mod ipv6;
 mod mss;
 mod neighbour;
+mod syn;
 mod tcp;
 mod tunnel;
 mod udp;
@@ -68,6 +69,8 @@ pub struct Marks {
     pub small_mtu: bool,
     /// Its MSS was lowered.
     pub mss_lowered: bool,
+    /// It matches a signature, but its source is never dropped.
+    pub syn_allowed: bool,
 }
 
 /// What leaves.
@@ -92,6 +95,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("IPv6", ipv6::cases()),
         ("Fragments", fragments::cases()),
         ("TCP", tcp::cases()),
+        ("SYN filter", syn::cases()),
         ("MSS", mss::cases()),
         ("UDP", udp::cases()),
         ("ICMP and ICMPv6", icmp::cases()),
@@ -238,6 +242,11 @@ impl Case {
 
     fn icmp_error(mut self) -> Self {
         self.marks.icmp_error = true;
+        self
+    }
+
+    fn allowed(mut self) -> Self {
+        self.marks.syn_allowed = true;
         self
     }
 

@@ -10,8 +10,8 @@ use lb_common::abi::NO_BACKEND;
 use lb_userspace::config::{self, Announce, BadFlags, Config, Forward, Hash, Protocol, Syn};
 
 use crate::{
-    reference,
-    setup::{INTERFACES, NODE, Setup, Way, World, way},
+    reference::{self, Options},
+    setup::{ALLOWING, INTERFACES, NODE, Setup, Way, World, way},
 };
 
 /// A setup, and what differs in it from the rule.
@@ -23,7 +23,7 @@ pub struct Variation {
 }
 
 /// All of them; inputs of the fuzzer name them by number, so new ones go to the end.
-pub static VARIATIONS: [Variation; 8] = [
+pub static VARIATIONS: [Variation; 9] = [
     variation("standard", "icmp_rate = 4294967295\n", None),
     variation("bad_flags", "icmp_rate = 4294967295\nbad_flags = \"pass\"\n", None),
     variation(
@@ -33,7 +33,12 @@ pub static VARIATIONS: [Variation; 8] = [
     ),
     variation("routed", "icmp_rate = 4294967295\nannounce = \"none\"\n", None),
     Variation {
-        setup: Setup { name: "standby", head: "icmp_rate = 4294967295\nannounce = \"manual\"\n", announce: false },
+        setup: Setup {
+            name: "standby",
+            head: "icmp_rate = 4294967295\nannounce = \"manual\"\n",
+            announce: false,
+            syn: "",
+        },
         mtu: None,
     },
     variation(
@@ -43,10 +48,11 @@ pub static VARIATIONS: [Variation; 8] = [
     ),
     variation("tiny", "icmp_rate = 4294967295\n", Some(300)),
     variation("silent", "icmp_rate = 0\n", Some(576)),
+    Variation { setup: ALLOWING, mtu: None },
 ];
 
 const fn variation(name: &'static str, head: &'static str, mtu: Option<u16>) -> Variation {
-    Variation { setup: Setup { name, head, announce: true }, mtu }
+    Variation { setup: Setup { name, head, announce: true, syn: "" }, mtu }
 }
 
 impl Variation {
@@ -93,7 +99,15 @@ impl Variation {
                         Syn::Off => reference::SynPolicy::Off,
                         Syn::Count => reference::SynPolicy::Count,
                         Syn::Drop => reference::SynPolicy::Drop,
+                        // What depends on time has tests of its own.
+                        Syn::Auto => panic!("{}: auto", service.name),
                     },
+                    signatures: service
+                        .filter
+                        .signatures
+                        .iter()
+                        .map(|number| plain_signature(config, *number))
+                        .collect(),
                     mss: service.mss,
                 });
             }
@@ -113,6 +127,7 @@ impl Variation {
             tunnel6: config.tunnel_source.v6.map_or((node6, 128), |prefix| (prefix.address, prefix.length)),
             pass_bad_flags: config.bad_flags == BadFlags::Pass,
             answer_too_big: config.icmp_rate != 0,
+            allowed: config.allowed.iter().map(|prefix| (prefix.address, prefix.length)).collect(),
         }
     }
 
@@ -136,6 +151,28 @@ impl Variation {
             tunnel: tunnelled.then_some(address),
         };
         all.into_iter().map(backend).collect()
+    }
+}
+
+/// The signature of a number: written out, not read from what is compiled.
+fn plain_signature(config: &Config, number: usize) -> reference::Signature {
+    let any = reference::Signature::default();
+    match config.signatures[number].name.as_str() {
+        "window-zero-bare" => reference::Signature { window: (0, 0), options: vec![Options::Bare], ..any },
+        "small-window" => reference::Signature {
+            window: (1, 1023),
+            options: vec![Options::Bare, Options::Padding],
+            ttl: (1, 200),
+            ..any
+        },
+        "long-and-low" => reference::Signature {
+            length: (60, 2000),
+            source_port: (1, 1023),
+            port: (80, 80),
+            payload: Some(true),
+            ..any
+        },
+        other => panic!("signature {other}: not known here"),
     }
 }
 

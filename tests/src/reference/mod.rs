@@ -18,7 +18,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use etherparse::{EtherType, Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 
-pub use setup::{Backend, Protocol, Service, Setup, SynPolicy, Way};
+pub use setup::{Backend, Protocol, Service, Setup, Signature, SynPolicy, Way};
 pub use verdict::{Action, Options, SynKind, Verdict};
 
 use fragments::Fragments;
@@ -52,6 +52,8 @@ pub struct Judgement {
     pub later_fragment: bool,
     /// Its MSS option was lowered.
     pub mss_lowered: bool,
+    /// It matches a signature, but its source is never dropped.
+    pub syn_allowed: bool,
 }
 
 /// A frame as a driver hands it over.
@@ -189,6 +191,7 @@ impl Reference {
             small_mtu: false,
             later_fragment: false,
             mss_lowered: false,
+            syn_allowed: false,
         };
         judgement.verdict = match self.frame(&frame, &mut judgement, out) {
             Ok(verdict) | Err(verdict) => verdict,
@@ -318,8 +321,13 @@ impl Reference {
         if tcp.is_syn() && policy != SynPolicy::Off {
             let kind = tcp.syn_kind();
             judgement.syn = Some(kind);
-            if kind.zero && kind.options == Options::Bare && policy == SynPolicy::Drop {
-                return Err(Verdict::SynFlood);
+            let matches = |signature: &Signature| is_one(signature, network, segment, tcp);
+            if self.setup.services[service].signatures.iter().any(matches) && policy == SynPolicy::Drop {
+                if self.setup.allowed.iter().any(|prefix| is_within(network.source, *prefix)) {
+                    judgement.syn_allowed = true;
+                } else {
+                    return Err(Verdict::SynFlood);
+                }
             }
         }
         Ok(())
@@ -346,6 +354,29 @@ impl Reference {
         judgement.slot = Some(slot);
         judgement.backend = Some(ring[slot].ok_or(Verdict::NoBackend)?);
         self.send(frame, link, network, service, segment, judgement, out)
+    }
+}
+
+/// Whether a SYN is one of a signature's.
+fn is_one(signature: &Signature, network: &Network, segment: &Segment, tcp: &transport::Tcp) -> bool {
+    fn within<T: PartialOrd>((low, high): (T, T), value: T) -> bool {
+        low <= value && value <= high
+    }
+    let payload = network.end() - network.l4 > 20 + tcp.options.len();
+    within(signature.window, tcp.window())
+        && signature.options.contains(&tcp.syn_kind().options)
+        && within(signature.length, network.length)
+        && within(signature.ttl, network.ttl)
+        && within(signature.source_port, segment.source)
+        && within(signature.port, segment.destination)
+        && signature.payload.is_none_or(|wanted| wanted == payload)
+}
+
+fn is_within(address: IpAddr, (first, length): (IpAddr, u8)) -> bool {
+    match (address, first) {
+        (IpAddr::V4(address), IpAddr::V4(first)) => (address.to_bits() ^ first.to_bits()) >> (32 - length) == 0,
+        (IpAddr::V6(address), IpAddr::V6(first)) => (address.to_bits() ^ first.to_bits()) >> (128 - length) == 0,
+        _ => false,
     }
 }
 

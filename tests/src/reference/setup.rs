@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::verdict::Options;
+
 /// A configuration and what the host tells.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -29,6 +31,8 @@ pub struct Setup {
     pub pass_bad_flags: bool,
     /// Packets that are too big are answered.
     pub answer_too_big: bool,
+    /// Prefixes whose SYNs are never dropped.
+    pub allowed: Vec<(IpAddr, u8)>,
 }
 
 /// One VIP entry.
@@ -46,6 +50,8 @@ pub struct Service {
     pub hash_source: bool,
     /// What happens to SYNs.
     pub syn: SynPolicy,
+    /// What SYNs are looked for.
+    pub signatures: Vec<Signature>,
     /// The MSS that SYNs are lowered to.
     pub mss: Option<u16>,
 }
@@ -69,6 +75,39 @@ impl Protocol {
     }
 }
 
+/// What a SYN must be to be one of these; both ends of a range belong to it.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// The window.
+    pub window: (u16, u16),
+    /// What options it may have.
+    pub options: Vec<Options>,
+    /// Bytes of the IP packet.
+    pub length: (usize, usize),
+    /// TTL or hop limit.
+    pub ttl: (u8, u8),
+    /// The client's port.
+    pub source_port: (u16, u16),
+    /// The VIP's port.
+    pub port: (u16, u16),
+    /// With payload, or without.
+    pub payload: Option<bool>,
+}
+
+impl Default for Signature {
+    fn default() -> Self {
+        Signature {
+            window: (0, u16::MAX),
+            options: vec![Options::Bare, Options::Padding, Options::Real],
+            length: (0, usize::MAX),
+            ttl: (0, u8::MAX),
+            source_port: (0, u16::MAX),
+            port: (0, u16::MAX),
+            payload: None,
+        }
+    }
+}
+
 /// What happens to SYNs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SynPolicy {
@@ -76,7 +115,7 @@ pub enum SynPolicy {
     Off,
     /// They are counted.
     Count,
-    /// They are counted, and the flood's are dropped.
+    /// They are counted, and those that match a signature are dropped.
     Drop,
 }
 

@@ -73,6 +73,11 @@ impl Tcp<'_> {
         self.has(SYN) && !self.has(FIN) && !self.has(RST) && !self.has(ACK)
     }
 
+    /// The window that it offers.
+    pub fn window(&self) -> u16 {
+        self.window
+    }
+
     /// Padding is NOPs, up to the end or an END.
     pub fn syn_kind(&self) -> SynKind {
         let first_real = self.options.iter().find(|kind| **kind != 1);

@@ -25,3 +25,4 @@ mod reload;
 mod service;
 mod steering;
 mod stream;
+mod syn;

@@ -202,7 +202,7 @@ error: unknown key "intreface"
 1 | intreface = "eth0"
   | ^^^^^^^^^
   |
-  = help: did you mean interface? Keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
+  = help: did you mean interface? Keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, syn, service
 "#,
     ),
     (
@@ -218,7 +218,7 @@ error: unknown key "colour"
 1 | colour = "blue"
   | ^^^^^^
   |
-  = help: keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
+  = help: keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, syn, service
 "#,
     ),
     (
@@ -235,7 +235,7 @@ error: unknown key "vips" in service.web
 3 | vips = "192.0.2.10:80"
   | ^^^^
   |
-  = help: did you mean vip? Keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
+  = help: did you mean vip? Keys here are vip, backends, forward, hash, syn, syn_rate, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (
@@ -254,7 +254,7 @@ error: unknown key "persistence" in service.web
 5 | persistence = { minutes = 5 }
   | ^^^^^^^^^^^
   |
-  = help: keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
+  = help: keys here are vip, backends, forward, hash, syn, syn_rate, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (
@@ -269,7 +269,7 @@ error: unknown key "vip"
 1 | vip = "192.0.2.10:80"
   | ^^^
   |
-  = help: vip belongs under [service.NAME]; keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, service
+  = help: vip belongs under [service.NAME]; keys here are interface, slots, arena, hash_key, announce, macs, bad_flags, icmp_rate, tunnel_source, metrics, notify, syn, service
 "#,
     ),
     (
@@ -288,7 +288,7 @@ error: unknown key "hash_key" in service.web
 5 | hash_key = "00"
   | ^^^^^^^^
   |
-  = help: hash_key belongs at the top, before the first table; keys here are vip, backends, forward, hash, syn, slots, mss, check, quorum, required, on_empty, sorry, slow_start
+  = help: hash_key belongs at the top, before the first table; keys here are vip, backends, forward, hash, syn, syn_rate, slots, mss, check, quorum, required, on_empty, sorry, slow_start
 "#,
     ),
     (
@@ -842,13 +842,13 @@ backends = "10.0.0.11"
 syn = ""
 "#,
         r#"
-error: syn "": not one of off, count, drop
+error: syn "": not one of off, count, drop, auto
  --> weir.toml:5:7
   |
 5 | syn = ""
   |       ^^
   |
-  = help: without this key it is "count"
+  = help: without this key it is "auto"
 "#,
     ),
     (

@@ -30,7 +30,7 @@ fn defaults_fill_a_short_file() {
 
     let web = &config.services["web"];
     assert_eq!(web.name, "web");
-    assert_eq!((web.forward, web.hash, web.syn, web.slots), (Forward::L2, Hash::Flow, Syn::Count, 65_536));
+    assert_eq!((web.forward, web.hash, web.syn, web.slots), (Forward::L2, Hash::Flow, Syn::Auto, 65_536));
     assert_eq!(web.mss, None);
     assert_eq!(web.vips.iter().map(Vip::to_string).collect::<Vec<_>>(), ["192.0.2.10:80", "192.0.2.10:443"]);
     assert_eq!(web.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 1, 2]);
@@ -117,6 +117,10 @@ fn tables_of_keys_are_complete() {
     assert_eq!(listed(root), raw::TOP_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
     let notify = toml::from_str::<raw::Notify>("x = 1").err().expect("x is unknown");
     assert_eq!(listed(notify), raw::NOTIFY_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    let syn = toml::from_str::<raw::Syn>("x = 1").err().expect("x is unknown");
+    assert_eq!(listed(syn), raw::SYN_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    let signature = toml::from_str::<raw::Signature>("x = 1").err().expect("x is unknown");
+    assert_eq!(listed(signature), raw::SIGNATURE_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
     let service = toml::from_str::<raw::Service>("x = 1").err().expect("x is unknown");
     assert_eq!(listed(service), raw::SERVICE_KEYS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
 }
@@ -128,7 +132,7 @@ fn the_order_of_lines_means_nothing() {
 forward  = "ipip"
 backends = ["10.0.0.24", "10.0.0.21-22", "10.0.0.23*1"]
 vip      = ["[2001:0db8::0053]:53/udp", "192.0.2.53:53", "192.0.2.53:53/udp"]
-syn      = "count"
+syn      = "auto"
 [service.web]
 slots    = 0x1_0000
 backends = ["10.0.0.13*2", "10.0.0.11-12"]
@@ -143,7 +147,7 @@ vip      = ["192.0.2.10:443/tcp", "192.0.2.10:80"]
 /// Another value here means that all siblings disagree after an upgrade.
 #[test]
 fn the_fingerprint_is_stable() {
-    assert_eq!(format!("{:016x}", valid(TWO_SERVICES).fingerprint()), "58c7e4b6114ca54c");
+    assert_eq!(format!("{:016x}", valid(TWO_SERVICES).fingerprint()), "7da28d7da3cadf62");
 }
 
 #[test]

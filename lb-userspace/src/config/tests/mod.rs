@@ -5,6 +5,7 @@ mod limits;
 mod meaning;
 mod places;
 mod properties;
+mod syn;
 mod tell;
 mod values;
 

@@ -131,7 +131,7 @@ impl Configuration {
             // Writing into a string cannot fail.
             let _ = write!(
                 text,
-                "[service.s{service}]\nvip = \"{vip}\"\nbackends = [{backends}]\nforward = \"{method}\"\nsyn = \"drop\"\n"
+                "[service.s{service}]\nvip = \"{vip}\"\nbackends = [{backends}]\nforward = \"{method}\"\nsyn = {{ mode = \"drop\", budget = \"0/s\" }}\n"
             );
         }
         text

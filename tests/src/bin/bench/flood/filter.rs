@@ -183,7 +183,8 @@ fn run_weir(host: &Host, vip: &str, mode: &str) -> Result<Running> {
     let backend = super::stand::INSIDE;
     let text = format!(
         "interface = \"eth0\"\nannounce = \"none\"\nhash_key = \"000102030405060708090a0b0c0d0e0f\"\n\n\
-         [service.web]\nvip = \"{vip}:80\"\nbackends = [\"{backend}\"]\nsyn = \"drop\"\n"
+         [service.web]\nvip = \"{vip}:80\"\nbackends = [\"{backend}\"]\n\
+         syn = {{ mode = \"drop\", budget = \"0/s\" }}\n"
     );
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     let mut command = host.command(weir()?);

@@ -1,0 +1,65 @@
+//! What the SYN filter does by itself, seen and told: the kernel decides, with or without an agent.
+
+use std::collections::BTreeMap;
+
+use super::{Agent, command::Kind};
+use crate::{datapath::Datapath, plan::DescribedService};
+
+/// What it was last seen doing.
+#[derive(Default)]
+pub struct Seen {
+    /// All dropping is stopped.
+    pub off: bool,
+    /// How much each signature of a service in mode auto had matched, and whether those were dropped.
+    signatures: BTreeMap<(String, String), (u64, bool)>,
+}
+
+impl Seen {
+    /// As it is now.
+    pub fn now(datapath: &Datapath, services: &[DescribedService]) -> Self {
+        let mut seen = Seen { off: datapath.syn_is_off(), signatures: BTreeMap::new() };
+        let now = match datapath.path_now() {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::warn!("what the SYN filter does is not known: {error:#}");
+                return seen;
+            }
+        };
+        for service in services.iter().filter(|service| service.syn == "auto") {
+            let state = datapath.syn_state(service);
+            for (name, state) in service.syn_filter.signatures.iter().zip(state.signatures) {
+                seen.signatures.insert((service.name.clone(), name.clone()), (state.total, state.until > now));
+            }
+        }
+        seen
+    }
+}
+
+impl Agent {
+    /// Tells of what has changed since a second ago.
+    pub(super) fn watch_syns(&mut self) {
+        let seen = Seen::now(&self.datapath, self.running.services());
+        let before = std::mem::replace(&mut self.syn, seen);
+        let mut told = Vec::new();
+        if before.off != self.syn.off {
+            let verb = format!("syn {}", if self.syn.off { "off" } else { "on" });
+            told.push((verb, crate::show::syn_text(self.syn.off)));
+        }
+        for ((service, signature), (total, drops)) in &self.syn.signatures {
+            let (earlier, dropped) =
+                before.signatures.get(&(service.clone(), signature.clone())).copied().unwrap_or_default();
+            if dropped == *drops {
+                continue;
+            }
+            let result = if *drops {
+                format!("dropped from here on, {} matched in the last second", total.saturating_sub(earlier))
+            } else {
+                "counted again, a minute has passed below the threshold".to_owned()
+            };
+            told.push((format!("syn {service} {signature}"), result));
+        }
+        for (verb, result) in told {
+            self.note(Kind::Filter, None, &verb, "", Ok(result));
+        }
+    }
+}
