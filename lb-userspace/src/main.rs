@@ -143,7 +143,7 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
         let (read, scraped, known, told) = (pins.clone(), pins.clone(), report.clone(), report.clone());
         let readers = control::Readers {
             tables: Arc::new(move |reading| readings::read(&read, reading, || Some(known.read()))),
-            metrics: (sockets, Arc::new(move || metrics::read(&scraped, &told.read()))),
+            metrics: (sockets, Arc::new(move || metrics::read(&scraped, &told.read(), &told.checks()))),
             report,
         };
         Control::start(&socket(cli), handle, readers, &std::path::absolute(&options.config)?)

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' text format (exposition format 0.0.4): counters from the kernel, which a restart of the agent does not
 //! set back, and what the agent knows of itself. Labels are bounded by the configuration.
 
+mod health;
 mod page;
 
 use std::{
@@ -15,6 +16,7 @@ use lb_common::abi::NextHop;
 use self::page::{Labels, Page};
 use crate::{
     datapath::{Access, Datapath, Pins},
+    health::Checked,
     links::{self, Link, Mode},
     plan::{DescribedService, Description},
     report::Report,
@@ -25,7 +27,7 @@ use crate::{
 const MAX_PAIRS: usize = 65_536;
 
 /// Reads the tables, and says what is in them and in the report.
-pub fn read(pins: &Pins, report: &Report) -> Result<String> {
+pub fn read(pins: &Pins, report: &Report, checks: &[Checked]) -> Result<String> {
     let datapath = Datapath::open(pins, Access::Read)?;
     let description = datapath.description()?;
     let links = links::list()?;
@@ -38,6 +40,7 @@ pub fn read(pins: &Pins, report: &Report) -> Result<String> {
     signatures(&mut page, &datapath, &description)?;
     services(&mut page, &description);
     backends(&mut page, &datapath, &description)?;
+    health::page(&mut page, &description, checks)?;
     Ok(page.finish())
 }
 

@@ -102,6 +102,41 @@ fn an_interface_that_is_lost_is_told_of() {
 }
 
 #[test]
+fn backends_that_fail_together_are_one_message() {
+    const BACKENDS: usize = 40;
+    let mut net = Net::new("notify-many", 1);
+    // One host stands for all.
+    net.balancer.ip("addr add 10.1.4.254/24 dev eth0").unwrap();
+    for number in 1..=BACKENDS {
+        net.backends[0].ip(&format!("addr add 10.1.4.{number}/24 dev eth0")).unwrap();
+    }
+    let hook = listen(&net.client, "10.1.0.9:8080");
+    let services = "[notify]\nwebhook = \"http://10.1.0.9:8080\"\n\
+                    [service.web]\nvip = \"10.1.0.100:80\"\nbackends = \"10.1.4.1-40\"\ncheck = \"tcp\"\n";
+    net.set_up(&["web"], &config(services));
+    net.serve(80);
+    net.run(&config(services), &[]);
+    for ok in [false, true] {
+        if ok {
+            net.serve(80)
+        } else {
+            net.servers.clear()
+        }
+        let (_, message) = hook.recv_timeout(PATIENCE).unwrap();
+        let changes = message["changes"].as_array().unwrap();
+        let of_backends = changes.iter().filter(|change| change["kind"] == "backend" && change["ok"] == ok).count();
+        assert_eq!(of_backends, BACKENDS, "{message}");
+        let reason = if ok { "again" } else { "refused" };
+        assert!(changes.iter().any(|change| change["text"].as_str().unwrap().contains(reason)), "{message}");
+    }
+    assert_eq!(net.json(&["status"])["receivers"][0]["sent"], 2);
+    let page = scrape(&net.balancer, "127.0.0.1:9580");
+    let up = |line: &&str| line.starts_with("weir_backend_up{") && line.ends_with(" 1");
+    assert_eq!(page.lines().filter(up).count(), BACKENDS, "{page}");
+    assert!(page.contains("weir_check_last_error{service=\"web\",backend=\"10.1.4.1\",check=\"tcp\""), "{page}");
+}
+
+#[test]
 fn receivers_that_take_nothing_hurt_nobody() {
     let mut net = Net::new("notify-dead", 2);
     // Takes connections and never answers.
