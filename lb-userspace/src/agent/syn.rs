@@ -1,9 +1,13 @@
 //! What the SYN filter does by itself, seen and told: the kernel decides, with or without an agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agent, command::Kind};
-use crate::{datapath::Datapath, plan::DescribedService};
+use crate::{
+    datapath::Datapath,
+    notify::{Notice, Subject},
+    plan::DescribedService,
+};
 
 /// What it was last seen doing.
 #[derive(Default)]
@@ -35,6 +39,14 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// The services that SYNs are dropped for.
+    fn dropping(&self) -> BTreeSet<&str> {
+        let drops = self.signatures.iter().filter(|(_, (_, drops))| *drops);
+        drops.map(|((service, _), _)| &service[..]).collect()
+    }
+}
+
 impl Agent {
     /// Tells of what has changed since a second ago.
     pub(super) fn watch_syns(&mut self) {
@@ -58,6 +70,11 @@ impl Agent {
             };
             told.push((format!("syn {service} {signature}"), result));
         }
+        let (was, is) = (before.dropping(), self.syn.dropping());
+        let begun = |service: &&str| Notice::bad(Subject::Flood((**service).to_owned()), "SYNs are dropped as a flood");
+        let ended = |service: &&str| Notice::good(Subject::Flood((**service).to_owned()), "the flood of SYNs is over");
+        let notices = is.difference(&was).map(begun).chain(was.difference(&is).map(ended)).collect();
+        self.notifier.tell(notices);
         for (verb, result) in told {
             self.note(Kind::Filter, None, &verb, "", Ok(result));
         }

@@ -137,6 +137,21 @@ fn backends_that_fail_together_are_one_message() {
 }
 
 #[test]
+fn a_flood_is_told_of() {
+    let mut net = Net::new("notify-flood", 2);
+    let hook = listen(&net.client, "10.1.0.9:8080");
+    let notify = "[notify]\nwebhook = \"http://10.1.0.9:8080\"\n[syn]\nthreshold = \"50/s\"\n";
+    net.run(&config(&format!("{notify}{WEB}")), &[]);
+    let mut flood = net.client.command("hping3");
+    flood.args(["-S", "-w", "0", "-p", "80", "-i", "u2000", "--rand-source", "10.1.0.100"]);
+    let _flood = net.client.spawn("hping3", &mut flood).unwrap();
+    let (_, message) = hook.recv_timeout(PATIENCE).unwrap();
+    let change = &message["changes"][0];
+    assert_eq!((&change["kind"], &change["service"]), (&"flood".into(), &"web".into()), "{message}");
+    assert_eq!(change["ok"], false, "{message}");
+}
+
+#[test]
 fn receivers_that_take_nothing_hurt_nobody() {
     let mut net = Net::new("notify-dead", 2);
     // Takes connections and never answers.
