@@ -28,13 +28,11 @@ static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// Runs it.
 pub async fn probe(command: &Command, target: &Target, timeout: Duration) -> Outcome {
-    // Waiting for a turn is no fault of the backend's: the time begins with it.
-    match Deadline::after(timeout).until(TURNS.acquire()).await {
-        Some(Ok(_turn)) => match run(command, target, Deadline::after(timeout)).await {
-            Ok(status) => judge(command, status),
-            Err(reason) => Outcome::Down(reason),
-        },
-        _ => Outcome::Keep,
+    // Waiting for a turn is no fault of the backend's: the time begins with it. Turns come, since each run ends in its time.
+    let Ok(_turn) = TURNS.acquire().await else { return Outcome::Keep };
+    match run(command, target, Deadline::after(timeout)).await {
+        Ok(status) => judge(command, status),
+        Err(reason) => Outcome::Down(reason),
     }
 }
 
