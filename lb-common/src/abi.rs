@@ -81,6 +81,9 @@ abi! {
     BenchTraffic = 168,
     BenchTurn = 24,
     Pace = 16,
+    Capture = 1_040,
+    Sampler = 40,
+    Sample = 288,
     Stream = 88,
     Arrivals = 131_080,
     Half = 824_168,
@@ -711,6 +714,84 @@ pub struct BenchTurn {
     pub since: u64,
 }
 
+/// The place among the counters of verdicts that is no verdict's: not 0 while somebody captures. There, because every packet
+/// has the way to it at hand.
+pub const LISTENING: usize = VERDICT_PLACES - 1;
+const _: () = assert!(crate::verdict::Verdict::COUNT <= LISTENING);
+
+/// Bytes of a frame that a sample holds at most.
+pub const SAMPLE_BYTES: usize = 256;
+/// Samples that each CPU takes in a second at most.
+pub const SAMPLE_RATE: u32 = 10_000;
+/// Bytes of EVENTS, the ring buffer of samples.
+pub const EVENTS_BYTES: u32 = 1 << 20;
+
+/// What is wanted of packets by whoever captures. The one value of CAPTURE.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capture {
+    /// Nobody captures from then on, by the kernel's monotonic clock: whoever does keeps putting it off.
+    pub until_ns: u64,
+    /// By the number of a verdict, whether it is wanted.
+    pub verdicts: u32,
+    /// Not 0 if packets are wanted whatever their VIP entry, and without one.
+    pub any_vip: u32,
+    /// Else by the id of a VIP entry, whether it is wanted.
+    pub vips: [u64; VIP_ENTRIES as usize / 64],
+}
+
+impl Capture {
+    /// Whether a packet is wanted by its verdict and its VIP entry (`u32::MAX` without one).
+    #[inline(always)]
+    pub fn wants(&self, verdict: u32, vip: u32) -> bool {
+        let word = self.vips[(vip / 64) as usize & (VIP_ENTRIES as usize / 64 - 1)];
+        self.verdicts >> (verdict & 31) & 1 != 0
+            && (self.any_vip != 0 || vip < VIP_ENTRIES && word >> (vip & 63) & 1 != 0)
+    }
+}
+
+/// What one CPU knows of its samples. An element of SAMPLER.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sampler {
+    /// Of the packet that is being sampled, the number of its verdict...
+    pub verdict: u32,
+    /// ... its VIP entry, or `u32::MAX`...
+    pub vip: u32,
+    /// ... its backend, or `u32::MAX`...
+    pub backend: u32,
+    /// ... and what the kernel is to do with it (`XDP_*`).
+    pub action: u32,
+    /// What the budget is paid up to ([`crate::rate`]).
+    pub paid: u64,
+    /// Samples that were not taken because there was no budget.
+    pub over_budget: u64,
+    /// Samples that were not taken because nobody had made room for them.
+    pub ring_full: u64,
+}
+
+/// A packet, as it left, and what became of it. A record of EVENTS.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// When, by the kernel's monotonic clock.
+    pub time_ns: u64,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// How many of them are here.
+    pub captured: u32,
+    /// The number of the verdict.
+    pub verdict: u32,
+    /// The VIP entry, or `u32::MAX`.
+    pub vip: u32,
+    /// The backend, or `u32::MAX`.
+    pub backend: u32,
+    /// Which of the interfaces it came in by.
+    pub interface: u32,
+    /// The frame's beginning; behind `captured` anything.
+    pub bytes: [u8; SAMPLE_BYTES],
+}
+
 /// How fast a flood is made.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -791,3 +872,21 @@ impl Explanation {
 }
 
 const _: () = assert!(size_of::<Explanation>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_wants_what_it_names() {
+        let mut capture = Capture { until_ns: 0, verdicts: 1 << 3 | 1 << 20, any_vip: 1, vips: [0; _] };
+        for (verdict, expected) in [(3, true), (20, true), (4, false), (0, false)] {
+            assert_eq!(capture.wants(verdict, u32::MAX), expected, "{verdict}");
+        }
+        (capture.any_vip, capture.vips[1]) = (0, 1 << 2);
+        for (vip, expected) in [(66, true), (65, false), (2, false), (66 + VIP_ENTRIES, false), (u32::MAX, false)] {
+            assert_eq!(capture.wants(3, vip), expected, "{vip}");
+        }
+        assert!(!capture.wants(4, 66));
+    }
+}

@@ -35,6 +35,17 @@ impl<const FRAGS: bool> Frame<'_, FRAGS> {
         unsafe { (&raw const (*self.0.ctx).data_end).read_volatile() as usize }
     }
 
+    /// Bytes of the whole frame, all its buffers together.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        if FRAGS {
+            // SAFETY: the context is the one the kernel passed to this program.
+            unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+        } else {
+            self.end().wrapping_sub(self.start())
+        }
+    }
+
     #[inline(always)]
     fn adjust_head(&mut self, delta: i32) -> bool {
         // SAFETY: the context is the one the kernel passed to this program, and lives as long as it runs.
@@ -81,12 +92,7 @@ impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
 
     #[inline(always)]
     fn set_length(&mut self, bytes: usize) -> bool {
-        let length = if FRAGS {
-            // SAFETY: the context is the one the kernel passed to this program.
-            unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
-        } else {
-            self.end().wrapping_sub(self.start())
-        };
+        let length = self.length();
         // Compared, or the compiler would subtract pointers in 32 bits, which verifiers prohibit.
         let delta = bytes.wrapping_sub(length) as isize;
         // SAFETY: the context is the one the kernel passed to this program, and lives as long as it runs.

@@ -7,6 +7,7 @@
 mod frame;
 mod maps;
 mod program;
+mod sample;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
@@ -78,35 +79,56 @@ fn weir_explain(context: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// What any of these hands a packet to at its end, while somebody captures. A program of its own, as above.
+#[xdp]
+fn weir_sample(context: XdpContext) -> u32 {
+    sample::take::<false>(&context)
+}
+
+/// The same for `weir_frags`.
+#[xdp(frags)]
+fn weir_sample_frags(context: XdpContext) -> u32 {
+    sample::take::<true>(&context)
+}
+
 #[inline(always)]
 fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps::<false>, &Count) {
+    let end = Count(context);
+    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps::<false>, &end) {
         return action;
     }
     // SAFETY: the context is the one the kernel passed to this program. It returns only if there is no such program.
     unsafe { PATHS.tail_call(context, 0) };
-    Count.end(&Outcome::NOT_READY)
+    end.end(&Outcome::NOT_READY)
 }
 
 /// Counts a packet and says what the kernel does with it.
-struct Count;
+struct Count<'a>(&'a XdpContext);
 
-impl End for Count {
+impl End for Count<'_> {
     type Action = u32;
 
     #[inline(always)]
     fn end(&self, outcome: &Outcome) -> u32 {
-        count(outcome);
-        act(outcome)
+        let counted = count(outcome);
+        let action = act(outcome);
+        if counted.listening {
+            sample::hand_over(self.0, outcome, action);
+        }
+        action
     }
 }
 
 #[inline(always)]
 fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let outcome = balance(&mut Frame::<FRAGS>(context), &Maps::<false>);
-    let seen = count(&outcome);
-    log(context, &outcome, seen);
-    act(&outcome)
+    let counted = count(&outcome);
+    log(context, &outcome, counted.seen);
+    let action = act(&outcome);
+    if counted.listening {
+        sample::hand_over(context, &outcome, action);
+    }
+    action
 }
 
 #[inline(always)]

@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
+    btf_maps::{Array, LpmTrie, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
     helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use lb_common::{
     abi::{
-        BACKEND_ENTRIES, Counts, FRAGMENT_ENTRIES, Ids, Live, MAX_ALLOWED, Matches, Page, SERVICE_SIGNATURES, SynSeen,
-        SynState, VERDICT_PLACES, VIP_ENTRIES, VipEvents,
+        BACKEND_ENTRIES, Capture, Counts, EVENTS_BYTES, FRAGMENT_ENTRIES, Ids, LISTENING, Live, MAX_ALLOWED, Matches,
+        Page, SERVICE_SIGNATURES, Sample, Sampler, SynSeen, SynState, VERDICT_PLACES, VIP_ENTRIES, VipEvents,
     },
     balance::{NONE, Outcome},
     filter::Syn,
@@ -60,13 +60,26 @@ static ALLOWED: LpmTrie<[u32; 5], u32, { 2 * MAX_ALLOWED as usize }> = LpmTrie::
 #[btf_map]
 static DESCRIPTION: Array<Page, 1, MMAPABLE> = Array::new();
 
-/// One to an interface, as there is a copy of the programs for each: the program for packets that are not plain.
+/// Samples of packets, while somebody captures.
 #[btf_map]
-pub static PATHS: ProgramArray<1> = ProgramArray::new();
+pub static EVENTS: RingBuf<Sample, { EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// Which packets whoever captures wants.
+#[btf_map]
+pub static CAPTURE: Array<Capture, 1, MMAPABLE> = Array::new();
+
+/// What a packet's program leaves for the one that samples, and what that counts.
+#[btf_map]
+pub static SAMPLER: PerCpuArray<Sampler, 1> = PerCpuArray::new();
+
+/// One to an interface, as there is a copy of the programs for each: the program for packets that are not plain, and the one that
+/// samples.
+#[btf_map]
+pub static PATHS: ProgramArray<2> = ProgramArray::new();
 
 /// Which entry of the interfaces' table this copy of the program is attached to; set by the loader.
 #[unsafe(no_mangle)]
-static INTERFACE: Global<u32> = Global::new(0);
+pub static INTERFACE: Global<u32> = Global::new(0);
 
 /// Nanoseconds between two ticks of the kernel; set by the loader.
 #[unsafe(no_mangle)]
@@ -181,12 +194,21 @@ fn matches(vip: u32, place: u32) -> Option<*mut Matches> {
     Some(unsafe { &raw mut (*seen).vips[vip][place] })
 }
 
-/// Counts an outcome: its verdict, and its service and backend where it had one. Returns how often this CPU has
-/// now seen the verdict.
+/// What was found out by counting.
+pub struct Counted {
+    /// How often this CPU has now seen the verdict.
+    pub seen: u64,
+    /// Whether somebody captures.
+    pub listening: bool,
+}
+
+/// Counts an outcome: its verdict, and its service and backend where it had one.
 #[inline(always)]
-pub fn count(outcome: &Outcome) -> u64 {
+pub fn count(outcome: &Outcome) -> Counted {
     // SAFETY: a plain helper call, which newer kernels inline.
-    let Some(counts) = COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) else { return 0 };
+    let Some(counts) = COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) else {
+        return Counted { seen: 0, listening: false };
+    };
     // SAFETY: the element is never freed and belongs to this CPU, on which nothing interrupts an XDP program with
     // another one.
     let counts = unsafe { &mut *counts };
@@ -229,7 +251,16 @@ pub fn count(outcome: &Outcome) -> u64 {
         backend.packets += 1;
         backend.bytes += bytes;
     }
-    seen
+    Counted { seen, listening: counts.verdicts[LISTENING] != 0 }
+}
+
+/// Notes that nobody captures any more, for this CPU.
+pub fn stop_listening() {
+    // SAFETY: a plain helper call.
+    if let Some(counts) = COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) {
+        // SAFETY: as in `count`; whoever captures writes whole words.
+        unsafe { (&raw mut (*counts).verdicts[LISTENING]).write_volatile(0) }
+    }
 }
 
 #[inline(always)]

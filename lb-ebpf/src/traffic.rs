@@ -122,7 +122,8 @@ fn scatter(frame: &mut Frame<false>) -> Option<u32> {
         .pair(destination)
         .finish();
     let tcp = frame.at_mut::<Tcp>(L4)?;
-    tcp.ports = tcp.ports & 0xffff_0000 | (1024 | scattered >> 16) & 0xffff;
+    // Other bits than those that sources take, so that there are many times as many flows.
+    tcp.ports = tcp.ports & 0xffff_0000 | (1024 | scattered) & 0xffff;
     tcp.sequence = scattered;
     tcp.checksum = Sum::default()
         .pair(source)

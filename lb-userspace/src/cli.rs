@@ -188,6 +188,24 @@ pub enum Command {
         /// The VIP, as `ADDRESS:PORT`, with `/udp` behind for UDP
         vip: Destination,
     },
+    /// Write samples of packets into a pcapng file, each with its verdict and why
+    ///
+    /// As they left: with the MACs and outer headers that weir gave them, the first 256 bytes. At most 10,000 a second on each CPU; what is
+    /// lost is counted and shown at the end. tcpdump and tshark read the file; `-Y frame.comment` or `-e frame.comment` shows why.
+    Capture {
+        /// Where to; - is standard output
+        #[arg(short, long, value_name = "FILE")]
+        write: PathBuf,
+        /// Only of this verdict, as `weir stats` names them, or of this action (pass, drop, transmit, redirect); may be repeated
+        #[arg(long, value_name = "VERDICT")]
+        verdict: Vec<String>,
+        /// Only of this service: not what was judged before its service could be found
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// End after so many packets
+        #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
     /// Answer ARP and neighbour solicitations for the VIPs, or stop (for keepalived's notify)
     Announce {
         /// Whether to

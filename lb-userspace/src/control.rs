@@ -8,6 +8,7 @@ mod routes;
 mod scrape;
 mod serve;
 pub mod socket;
+mod streams;
 
 use std::{path::Path, sync::Arc, thread};
 
@@ -16,11 +17,12 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::socket::Socket;
 pub use self::{
-    replies::{Form, agent_report, event_text, events},
+    replies::{Form, agent_report, event_text},
     scrape::{MAX_CONNECTIONS as MAX_SCRAPERS, Scraper},
 };
 use crate::{
     agent::{command::Handle, ports::Open},
+    capture::{Session, Wanted},
     readings::{Page, Reading},
     report,
 };
@@ -35,8 +37,13 @@ const MAX_READINGS: usize = 2;
 /// Reads the tables; blocks.
 pub type Reader = Arc<dyn Fn(Reading) -> Result<Page> + Send + Sync>;
 
+/// Begins a capture; blocks.
+pub type Capturer = Arc<dyn Fn(Wanted) -> Result<Session> + Send + Sync>;
+
 /// What is read for clients.
 pub struct Readers {
+    /// Samples of packets.
+    pub capture: Capturer,
     /// The tables.
     pub tables: Reader,
     /// What the agent knows of itself.
@@ -50,11 +57,13 @@ pub struct Readers {
 struct Sources {
     agent: Handle,
     reader: Reader,
+    capture: Capturer,
     report: report::Shared,
     /// The agent's configuration; from its directory others than root may name files.
     config: Arc<Path>,
     readings: Arc<Semaphore>,
     unread: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// The control socket and metrics, served by a thread of their own until this is dropped: what clients do costs the agent's loop nothing.
@@ -71,8 +80,9 @@ impl Control {
         let (socket, listener) = Socket::open(path)?;
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         let unread = Arc::new(Semaphore::new(MAX_UNREAD_BYTES));
-        let Readers { tables: reader, report, metrics: (open, scraper) } = readers;
-        let sources = Sources { agent, reader, report, config: config.into(), readings, unread };
+        let streams = Arc::new(Semaphore::new(streams::MAX_STREAMS));
+        let Readers { capture, tables: reader, report, metrics: (open, scraper) } = readers;
+        let sources = Sources { agent, reader, capture, report, config: config.into(), readings, unread, streams };
         let group = socket.group();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod announce;
 pub mod backend;
+pub mod capture;
 pub mod cli;
 mod clock;
 pub mod config;
@@ -22,7 +23,9 @@ mod netlink;
 pub mod next_hops;
 pub mod notify;
 pub mod offloads;
+pub mod out;
 pub mod overrides;
+pub mod pcapng;
 pub mod plan;
 pub mod readings;
 pub mod report;

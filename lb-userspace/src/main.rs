@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use lb_userspace::{
     agent,
     backend::{self, Asked, Decapsulation, Needs},
+    capture,
     cli::{self, Cli, Command, Format, Output, Switch},
     config::{self, Config, ConfigError},
     control::{
@@ -23,7 +24,9 @@ use lb_userspace::{
     demo,
     health::{self, Health},
     links::{self, Mode},
-    log, manual, metrics, overrides,
+    log, manual, metrics,
+    out::{self, Out, stopped},
+    overrides,
     plan::{
         self, Allocation, DescribedService, NodeAddresses, RingCache,
         diff::{Changes, Running},
@@ -94,6 +97,14 @@ fn run_here(cli: &Cli) -> Result<Option<ExitCode>> {
         Command::Explain { source, vip } => {
             read(cli, &pins, Reading::Explain { source: *source, vip: vip.address, udp: vip.udp })
         }
+        Command::Capture { write, verdict, service, count } => {
+            // Before a file is made: whoever may not read the pins asks the agent.
+            let session = capture::Session::open(&pins, verbs::wanted(verdict, service, count))?;
+            let mut out = Out::open(write)?;
+            let ended = session.run(&mut out, &stopped).map_err(|error| out.unwritable(error))?;
+            eprintln!("{}", ended.text());
+            Ok(())
+        }
         // An agent announces what is its own, and remembers who asked.
         Command::Announce { .. } if pins.holder().is_some() => return Ok(None),
         Command::Announce { state } => announce(&pins, cli.output, *state == Switch::On),
@@ -141,7 +152,9 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
     let report = ends.report.clone();
     let open = || {
         let (read, scraped, known, told) = (pins.clone(), pins.clone(), report.clone(), report.clone());
+        let captured = pins.clone();
         let readers = control::Readers {
+            capture: Arc::new(move |wanted| capture::Session::open(&captured, wanted)),
             tables: Arc::new(move |reading| readings::read(&read, reading, || Some(known.read()))),
             metrics: (sockets, Arc::new(move || metrics::read(&scraped, &told.read(), &told.checks()))),
             report,
@@ -273,7 +286,22 @@ fn ask(cli: &Cli, question: &Question) -> Result<ExitCode> {
     let runtime = runtime()?;
     let ask = |form| runtime.block_on(client::ask(&socket, question, form));
     match &cli.command {
-        Command::Events { follow: true } => follow_events(cli.output, || ask(Form::Json)),
+        Command::Capture { .. } | Command::Events { follow: true } => {
+            let mut to = match &cli.command {
+                Command::Capture { write, .. } => Out::open(write)?,
+                _ => Out::terminal()?,
+            };
+            let streamed = runtime.block_on(client::stream(&socket, question, form, &mut to, &stopped));
+            let follows = matches!(cli.command, Command::Events { .. });
+            match streamed {
+                // As of every verb that prints.
+                Err(error) if follows && out::is_gone(&error) => Ok(ExitCode::SUCCESS),
+                Err(error) => Err(to.unwritable(error)),
+                Ok(Some(refused)) => print_said(cli.output, refused),
+                Ok(None) if follows && !stopped() => bail!("{}: the agent has ended", socket.display()),
+                Ok(None) => Ok(ExitCode::SUCCESS),
+            }
+        }
         Command::Stats { watch, .. } => {
             let show = || ask(form).and_then(|said| print_said(cli.output, said)).map(drop);
             again(*watch, cli.output, show).map(|()| ExitCode::SUCCESS)
@@ -292,25 +320,6 @@ fn print_said(output: Output, said: Said) -> Result<ExitCode> {
         (false, _) => log::print_error(&said.body),
     }
     Ok(ExitCode::from(said.exit))
-}
-
-/// Prints events as they come, one a line.
-fn follow_events(output: Output, mut ask: impl FnMut() -> Result<Said>) -> Result<ExitCode> {
-    let mut last = None;
-    loop {
-        let said = ask()?;
-        if !said.ok {
-            return print_said(output, said);
-        }
-        let events = control::events(&said.body)?;
-        // Those behind the last one; all if it is gone, as after a restart.
-        let new = events.iter().rposition(|event| Some(event) == last.as_ref()).map_or(0, |at| at + 1);
-        for event in &events[new..] {
-            print(output, || control::event_text(event), || json!(event).to_string())?;
-        }
-        last = events.last().cloned();
-        std::thread::sleep(Duration::from_secs(1));
-    }
 }
 
 fn announce(pins: &Pins, output: Output, on: bool) -> Result<()> {

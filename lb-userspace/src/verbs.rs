@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::{
+    capture::Wanted,
     cli::{Command, Filter, Switch, Target},
     control::client::{Question, part},
 };
@@ -28,7 +29,7 @@ pub fn question(command: &Command) -> Option<Question> {
         Command::Revert { service, backend } => {
             Question::post("/v1/revert", json!({ "service": service, "backend": backend }))
         }
-        Command::Events { .. } => Question::get("/v1/events"),
+        Command::Events { follow } => Question::get(if *follow { "/v1/events?follow=true" } else { "/v1/events" }),
         Command::Plan { file, .. } => Question::post("/v1/plan", json!({ "file": absolute(file) })),
         Command::Announce { state } => Question::post("/v1/announce", json!({ "announce": *state == Switch::On })),
         Command::Syn { state } => Question::post("/v1/syn", json!({ "off": *state == Filter::Off })),
@@ -44,8 +45,16 @@ pub fn question(command: &Command) -> Option<Question> {
             part(&vip.address.to_string()),
             vip.udp
         )),
+        Command::Capture { verdict, service, count, .. } => {
+            Question::post("/v1/capture", json!(wanted(verdict, service, count)))
+        }
         _ => return None,
     })
+}
+
+/// What a capture wants.
+pub fn wanted(verdicts: &[String], service: &Option<String>, count: &Option<u64>) -> Wanted {
+    Wanted { verdicts: verdicts.to_vec(), service: service.clone(), count: *count }
 }
 
 /// The agent has a directory of its own.

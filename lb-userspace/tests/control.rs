@@ -50,7 +50,12 @@ struct Stub {
 /// Without metrics.
 fn readers(tables: Reader) -> Readers {
     let (_, open) = Ports::new();
-    Readers { tables, report: Shared::default(), metrics: (open, Arc::new(|| Ok(String::new()))) }
+    Readers {
+        capture: Arc::new(|_| anyhow::bail!("nothing to capture here")),
+        tables,
+        report: Shared::default(),
+        metrics: (open, Arc::new(|| Ok(String::new()))),
+    }
 }
 
 /// What a client is told.

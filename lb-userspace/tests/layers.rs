@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// From the bottom to the top: a module may use only those above it in this list.
 const LAYERS: [&[&str]; 15] = [
-    &["netlink", "clock"],
+    &["netlink", "clock", "pcapng"],
     &["links"],
     &["next_hops", "announce", "offloads", "steering"],
     &["config"],
@@ -12,13 +12,13 @@ const LAYERS: [&[&str]; 15] = [
     &["health"],
     &["plan"],
     &["datapath"],
-    &["stats", "explain", "report"],
+    &["stats", "explain", "report", "capture"],
     &["show", "metrics"],
     &["readings"],
     &["stop", "service", "notify"],
     &["agent"],
     &["control"],
-    &["backend", "lab", "demo", "cli", "log", "manual", "verbs"],
+    &["backend", "lab", "demo", "cli", "log", "manual", "out", "verbs"],
 ];
 
 #[test]

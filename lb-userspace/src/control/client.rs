@@ -1,13 +1,23 @@
 //! The other end: how the command line asks an agent.
 
-use std::{fmt::Write, io::ErrorKind, path::Path};
+use std::{
+    fmt::Write as _,
+    io::{ErrorKind, Write},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::{replies::Form, serve::EXIT, socket::GROUP};
 
@@ -59,24 +69,8 @@ pub fn part(text: &str) -> String {
 /// Asks, and waits for as long as the agent takes.
 pub async fn ask(socket: &Path, question: &Question, form: Form) -> Result<Said> {
     let place = socket.display();
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            anyhow!("{place}: no agent answers there (weir run starts one; --socket names another place)")
-        }
-        ErrorKind::PermissionDenied => {
-            anyhow!("{place}: permission denied: root and members of group {GROUP} may ask the agent (sudo weir ...)")
-        }
-        _ => anyhow!("{place}: cannot reach the agent: {error}"),
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let said = async {
-        let response = sender.send_request(question.request(form)?).await?;
-        let (head, body) = response.into_parts();
-        let exit = head.headers.get(EXIT).and_then(|exit| exit.to_str().ok()?.parse().ok());
-        let Some(exit) = exit else { bail!("something other than weir answers there ({})", head.status) };
-        let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
-        Ok(Said { ok: head.status.is_success(), exit, body: body.trim_end_matches('\n').to_owned() })
-    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(connect(socket).await?)).await?;
+    let said = async { said(sender.send_request(question.request(form)?).await?).await };
     tokio::pin!(said);
     let said = tokio::select! {
         said = &mut said => said,
@@ -84,6 +78,62 @@ pub async fn ask(socket: &Path, question: &Question, form: Form) -> Result<Said>
         _ = connection => said.await,
     };
     said.with_context(|| format!("{place}: the agent did not answer"))
+}
+
+/// Asks for what has no end, and writes it as it comes, until it ends or shall stop. What is said instead, if the agent refuses.
+pub async fn stream(
+    socket: &Path,
+    question: &Question,
+    form: Form,
+    out: &mut dyn Write,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Said>> {
+    /// How long nothing may come before it is looked whether to stop.
+    const LOOK: Duration = Duration::from_millis(200);
+    let place = socket.display();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(connect(socket).await?)).await?;
+    tokio::spawn(connection);
+    let did_not = || format!("{place}: the agent did not answer");
+    let response = sender.send_request(question.request(form)?).await.with_context(did_not)?;
+    if !response.status().is_success() {
+        return said(response).await.map(Some).with_context(did_not);
+    }
+    let mut body = response.into_body();
+    while !stop() {
+        match timeout(LOOK, body.frame()).await {
+            Err(_) => {}
+            Ok(None) => break,
+            Ok(Some(frame)) => {
+                let frame = frame.with_context(|| format!("{place}: the agent broke off"))?;
+                if let Some(bytes) = frame.data_ref() {
+                    out.write_all(bytes)?;
+                    out.flush()?;
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn connect(socket: &Path) -> Result<UnixStream> {
+    let place = socket.display();
+    UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow!("{place}: no agent answers there (weir run starts one; --socket names another place)")
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow!("{place}: permission denied: root and members of group {GROUP} may ask the agent (sudo weir ...)")
+        }
+        _ => anyhow!("{place}: cannot reach the agent: {error}"),
+    })
+}
+
+async fn said(response: Response<Incoming>) -> Result<Said> {
+    let (head, body) = response.into_parts();
+    let exit = head.headers.get(EXIT).and_then(|exit| exit.to_str().ok()?.parse().ok());
+    let Some(exit) = exit else { bail!("something other than weir answers there ({})", head.status) };
+    let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
+    Ok(Said { ok: head.status.is_success(), exit, body: body.trim_end_matches('\n').to_owned() })
 }
 
 impl Question {

@@ -1,15 +1,16 @@
 //! What clients are answered, in both forms: text as the command line prints it, JSON as its `-o json` does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Error, Result};
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use hyper::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     agent::command::{Answer, Applied, Event},
@@ -29,8 +30,30 @@ pub struct Reply {
     /// What the command line ends with.
     pub exit: u8,
     page: Page,
+    /// What comes instead of a page, piece by piece.
+    stream: Option<Stream>,
     /// What it took; given back with it.
     _held: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// Pieces of an answer that has no end, for whoever takes them first.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// What HTTP calls it.
+    pub kind: &'static str,
+    pieces: Arc<Mutex<Option<mpsc::Receiver<Bytes>>>>,
+}
+
+impl Stream {
+    /// What comes out of a channel.
+    pub fn new(kind: &'static str, pieces: mpsc::Receiver<Bytes>) -> Stream {
+        Stream { kind, pieces: Arc::new(Mutex::new(Some(pieces))) }
+    }
+
+    /// The pieces, once.
+    pub fn take(&self) -> Option<mpsc::Receiver<Bytes>> {
+        self.pieces.lock().ok()?.take()
+    }
 }
 
 /// The forms of an answer.
@@ -45,7 +68,7 @@ pub enum Form {
 impl Reply {
     /// What was read.
     pub fn page(page: Page) -> Reply {
-        Reply { status: StatusCode::OK, exit: 0, page, _held: None }
+        Reply { status: StatusCode::OK, exit: 0, page, stream: None, _held: None }
     }
 
     /// Nothing was done.
@@ -93,6 +116,17 @@ impl Reply {
                 Reply::page(Page { text, json: json!({ "events": events }) })
             }
         }
+    }
+
+    /// What comes piece by piece.
+    pub fn streaming(stream: Stream, permit: OwnedSemaphorePermit) -> Reply {
+        let page = Page { text: String::new(), json: Value::Null };
+        Reply { stream: Some(stream), ..Reply::page(page) }.holding(Some(permit))
+    }
+
+    /// The pieces, if it is one of those.
+    pub fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
     }
 
     /// Keeps something until nothing is left of this.
@@ -163,16 +197,6 @@ fn applied(applied: &Applied) -> Page {
 
 fn changes_text(changes: &Changes) -> String {
     if changes.is_empty() { "nothing changed".to_owned() } else { show::changes::text(changes) }
-}
-
-/// The events of an answer in JSON.
-pub fn events(body: &str) -> Result<Vec<Event>> {
-    #[derive(Deserialize)]
-    struct Body {
-        events: Vec<Event>,
-    }
-    let body: Body = serde_json::from_str(body).context("the agent's events are none that this weir knows")?;
-    Ok(body.events)
 }
 
 /// The report of an answer in JSON.

@@ -11,7 +11,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{self, FromRequest, Query, State},
-    http::{Method, Request, StatusCode, Uri},
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
     routing::{get, post},
 };
 use http_body_util::{BodyExt, Limited};
@@ -23,11 +23,12 @@ use tracing::warn;
 use super::{
     MAX_BODY_BYTES, Sources,
     replies::Reply,
-    serve::{Client, Phase},
+    serve::{Client, Phase, wanted},
     socket::GROUP,
 };
 use crate::{
     agent::command::Command,
+    capture::Wanted,
     config,
     overrides::{self, Verb},
     readings::{Page, Reading},
@@ -39,7 +40,7 @@ pub const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the agent may take to answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-type Answer = Result<Reply, Reply>;
+pub type Answer = Result<Reply, Reply>;
 
 /// All of it.
 pub fn router(sources: Sources) -> Router {
@@ -51,6 +52,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/v1/stats", get(stats))
         .route("/v1/explain", get(explain))
         .route("/v1/events", get(events))
+        .route("/v1/capture", post(capture))
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/confirm", post(confirm))
@@ -143,8 +145,28 @@ async fn explain(State(sources): State<Sources>, client: Extension<Client>, quer
     sources.read(&client, Reading::Explain { source, vip, udp }).await
 }
 
-async fn events(State(sources): State<Sources>, client: Extension<Client>) -> Answer {
-    sources.ask(&client, Command::Events).await
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(
+    State(sources): State<Sources>,
+    client: Extension<Client>,
+    headers: HeaderMap,
+    query: QueryOf<EventsQuery>,
+) -> Answer {
+    if asked(query)?.follow {
+        sources.follow(&client, wanted(&headers)).await
+    } else {
+        sources.ask(&client, Command::Events).await
+    }
+}
+
+async fn capture(State(sources): State<Sources>, Asked(_, wanted): Asked<Wanted>) -> Answer {
+    sources.capture(wanted).await
 }
 
 #[derive(Deserialize)]

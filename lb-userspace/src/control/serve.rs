@@ -7,9 +7,10 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Request, Response, header},
 };
-use http_body_util::Full;
+use futures_util::{StreamExt, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     server::conn::http1,
     service::service_fn,
 };
@@ -17,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use nix::unistd::Gid;
 use tokio::{
     net::UnixStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -49,6 +50,8 @@ pub enum Phase {
     Answer,
     /// It reads.
     Unread,
+    /// It reads what has no end.
+    Stream,
 }
 
 impl Phase {
@@ -60,6 +63,8 @@ impl Phase {
             Phase::Body => routes::BODY_WITHIN.as_secs() + 5,
             Phase::Answer => routes::ANSWER_WITHIN.as_secs() + 15,
             Phase::Unread => 10,
+            // Who sends the pieces ends with whoever does not read them.
+            Phase::Stream => u64::from(u32::MAX),
         })
     }
 }
@@ -173,7 +178,7 @@ async fn answer(
     sources: Sources,
     client: Client,
     mut request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Pieces>, Infallible> {
     client.phase.send_replace(Phase::Body);
     let form = wanted(request.headers());
     request.extensions_mut().insert(client.clone());
@@ -182,12 +187,18 @@ async fn answer(
     let reply = response.into_parts().0.extensions.remove::<Reply>();
     // What was refused before any of our code saw it.
     let reply = reply.unwrap_or_else(|| Reply::error(status, status.canonical_reason().unwrap_or("refused")));
+    if let Some((stream, pieces)) = reply.stream().and_then(|stream| Some((stream.clone(), stream.take()?))) {
+        client.phase.send_replace(Phase::Stream);
+        let mut response = Response::new(streamed(pieces, reply));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(stream.kind));
+        return Ok(response);
+    }
     let body = reply.body(form).into_bytes();
     let weight = body.len().min(MAX_UNREAD_BYTES) as u32;
     // Never closed: an answer without would be one too many, no more.
     let permit = sources.unread.acquire_many_owned(weight).await.ok();
     client.phase.send_replace(Phase::Unread);
-    let mut response = Response::new(Full::new(Bytes::from_owner(Unread { body, _permit: permit })));
+    let mut response = Response::new(Full::new(Bytes::from_owner(Unread { body, _permit: permit })).boxed_unsync());
     *response.status_mut() = reply.status;
     let kind = match form {
         Form::Json => "application/json",
@@ -196,6 +207,18 @@ async fn answer(
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(EXIT, HeaderValue::from(u16::from(reply.exit)));
     Ok(response)
+}
+
+/// The body of an answer.
+type Pieces = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What comes out of a channel, and what is held until its end.
+fn streamed(mut pieces: mpsc::Receiver<Bytes>, held: Reply) -> Pieces {
+    let pieces = stream::poll_fn(move |context| {
+        let _ = &held;
+        pieces.poll_recv(context)
+    });
+    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
 }
 
 /// A body until it was read, and what it takes of what all may leave unread.
@@ -211,7 +234,7 @@ impl AsRef<[u8]> for Unread {
 }
 
 /// JSON unless text is asked for.
-fn wanted(headers: &HeaderMap) -> Form {
+pub fn wanted(headers: &HeaderMap) -> Form {
     let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.trim_start().starts_with("text/plain"));
     if headers.get_all(header::ACCEPT).iter().any(accepts) { Form::Text } else { Form::Json }
 }

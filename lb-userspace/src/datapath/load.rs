@@ -98,6 +98,8 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
         let any = any.fd()?.try_clone()?;
         let mut paths = ProgramArray::try_from(object.take_map("PATHS").context("no map PATHS in the object")?)?;
         paths.set(0, &any, 0)?;
+        let sample = load_program(object, &format!("{}{}", SAMPLE, program.trim_start_matches("weir")))?;
+        paths.set(1, &sample.fd()?.try_clone()?, 0)?;
         let loaded = load_program(object, program)?;
         verified_instructions = loaded.info()?.verified_instruction_count().max(any_instructions);
         loaded.pin(pins.next_programs().join(pins::program_name(&interface.name)))?;
@@ -157,9 +159,11 @@ impl Loaded {
 
 /// The beginning of the names of programs for packets that are not plain.
 const ANY: &str = "weir_any";
+/// The beginning of the names of programs that sample.
+const SAMPLE: &str = "weir_sample";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 14] = [
     "LIVE",
     "RINGS",
     "SECONDS",
@@ -170,6 +174,9 @@ const SHARED: [&str; 11] = [
     "SYN_STATES",
     "SYN_SEEN",
     "ALLOWED",
+    "EVENTS",
+    "CAPTURE",
+    "SAMPLER",
     "AYA_LOGS",
 ];
 
@@ -233,12 +240,18 @@ pub(super) fn load_program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a m
     Ok(program)
 }
 
+/// How lines behind the reason begin.
+const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+
 /// Puts the reason for a load's failure into one sentence.
 pub(super) fn describe_load(error: anyhow::Error) -> anyhow::Error {
     if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref::<ProgramError>() {
         let log = verifier_log.to_string();
-        let last =
-            log.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with("processed ")).unwrap_or("no log");
+
+        let last = log
+            .lines()
+            .rfind(|line| !line.trim().is_empty() && !STATISTICS.iter().any(|begin| line.starts_with(begin)));
+        let last = last.unwrap_or("no log");
         return match io_error.raw_os_error() {
             Some(libc::EPERM) => {
                 anyhow!("the kernel does not let this process load programs: run as root ({io_error})")

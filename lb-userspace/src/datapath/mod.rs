@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod backend;
+mod capture;
 mod link;
 mod load;
 mod mapped;
@@ -35,6 +36,7 @@ pub use self::{
     adopt::{Adopted, Found, find},
     apply::{Beside, grace_period},
     attach::attach_again,
+    capture::{Capturing, Lost},
     load::{Attachment, Events, Loaded, Started, load},
     mapped::{Access, Mapped},
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod agent;
+mod capture;
 mod checks;
 mod commands;
 mod control;

@@ -1,0 +1,135 @@
+//! `weir capture`: samples with their verdicts, in files that the usual tools open, and faults of readers that packets do not notice.
+
+use std::{
+    io::Read,
+    process::{Child, Command, Stdio},
+};
+
+use lb_userspace::lab::wait_until;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::net::*;
+
+const SERVICES: &str = r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+
+    [service.other]
+    vip = "10.1.0.101:80"
+    backends = ["10.1.0.11"]
+"#;
+const URL: &str = "http://10.1.0.100";
+
+fn serving(name: &str) -> Net {
+    let net = Net::forwarding(name, 2, &config(SERVICES));
+    wait_until("both are resolved", PATIENCE, || !net.next_hops().contains(&"none".to_owned())).unwrap();
+    net
+}
+
+/// A capture on the balancer.
+fn capture(net: &Net, arguments: &[&str]) -> Command {
+    let mut command = net.balancer.command(weir());
+    command.arg("--pins").arg(net.balancer.pins()).arg("capture").args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Asks until the capture has ended; returns what it left.
+fn ask_until_it_ends(net: &Net, mut capture: Child) -> std::process::Output {
+    wait_until("the capture has enough", PATIENCE, || {
+        net.ask(URL, 1);
+        capture.try_wait().unwrap().is_some()
+    })
+    .unwrap();
+    capture.wait_with_output().unwrap()
+}
+
+fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_usual_tools_read_samples_and_why() {
+    let net = serving("capture");
+    let file = net.balancer.directory().join("capture.pcapng");
+    let path = file.to_str().unwrap();
+    let arguments = ["-w", path, "--verdict", "forwarded", "--service", "web", "--count", "20"];
+    let output = ask_until_it_ends(&net, capture(&net, &arguments).spawn().unwrap());
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(said(&output), "captured: 20, lost: 0 over the budget of samples, 0 while the reader was slow");
+    let printed = tool("tcpdump", &["-n", "-r", path]);
+    assert_eq!(printed.lines().count(), 20, "{printed}");
+    assert!(printed.lines().all(|line| line.contains("10.1.0.9.") && line.contains("10.1.0.100.80")), "{printed}");
+    let fields = ["frame.comment", "frame.interface_name", "ip.dst", "frame.len", "frame.cap_len", "eth.dst"];
+    let fields: Vec<_> = fields.iter().flat_map(|field| ["-e", field]).collect();
+    let printed = tool("tshark", &[&["-n", "-r", path, "-T", "fields"], &fields[..]].concat());
+    let backends: Vec<_> = net.backends.iter().map(|backend| (backend.name().to_owned(), mac(backend))).collect();
+    for line in printed.lines() {
+        let columns: Vec<_> = line.split('\t').collect();
+        let [comment, interface, to, length, captured, hop] = columns[..] else { panic!("{line}") };
+        assert!(comment.starts_with("forwarded: sent to a backend "), "{line}");
+        assert_eq!((interface, to), ("eth0", "10.1.0.100"), "{line}");
+        assert_eq!(length, captured, "what is shorter than a sample is whole: {line}");
+        // As it left: with the backend's MAC.
+        let (name, _) = backends.iter().find(|(_, mac)| mac == hop).unwrap_or_else(|| panic!("{line}"));
+        let address = format!("; service web; backend 10.1.0.1{}", name.trim_start_matches("backend"));
+        assert!(comment.ends_with(&address), "{line}");
+    }
+    assert_eq!(printed.lines().count(), 20);
+}
+
+#[test]
+fn only_what_is_wanted_is_sampled() {
+    let net = serving("wanted");
+    for wanted in [&["--service", "other"][..], &["--verdict", "drop"]] {
+        let mut capture = capture(&net, &[&["-w", "-"], wanted].concat()).spawn().unwrap();
+        // The file's head comes once the programs have been asked.
+        capture.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+        let second = net.weir(&["capture", "-w", "/dev/null"]);
+        assert!(said(&second).contains("somebody captures already"), "{}", said(&second));
+        net.ask(URL, 20);
+        kill(Pid::from_raw(capture.id() as i32), Signal::SIGINT).unwrap();
+        wait_until("it ends", PATIENCE, || capture.try_wait().unwrap().is_some()).unwrap();
+        let output = capture.wait_with_output().unwrap();
+        assert!(said(&output).starts_with("captured: 0, "), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_reader_s_faults_are_errors_for_it_alone() {
+    let net = serving("faults");
+    let output = ask_until_it_ends(&net, capture(&net, &["-w", "/dev/full"]).spawn().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("/dev/full: cannot be written: No space left on device"), "{}", said(&output));
+
+    let mut gone = capture(&net, &["-w", "-"]).spawn().unwrap();
+    drop(gone.stdout.take());
+    let output = ask_until_it_ends(&net, gone);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("standard output: its reader has gone away"), "{}", said(&output));
+
+    // One that does not read on.
+    let stopped = capture(&net, &["-w", "-"]).spawn().unwrap();
+    let before = net.verdict("forwarded");
+    assert_eq!(net.ask(URL, 200).len(), 200, "packets go on");
+    assert!(net.verdict("forwarded") > before);
+    kill(Pid::from_raw(stopped.id() as i32), Signal::SIGKILL).unwrap();
+    stopped.wait_with_output().unwrap();
+
+    for (arguments, expected) in [
+        (&["-w", "/nowhere/file"][..], "/nowhere/file: cannot be written: No such file or directory"),
+        (&["-w", "/dev/null", "--service", "nowhere"], "service \"nowhere\": no such service (have: other, web)"),
+        (&["-w", "/dev/null", "--verdict", "syn_flod"], "verdict \"syn_flod\": no such verdict (have: not_ip, "),
+    ] {
+        let output = capture(&net, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said(&output).contains(expected), "{arguments:?}: {}", said(&output));
+    }
+    assert_eq!(net.ask(URL, 10).len(), 10);
+}
