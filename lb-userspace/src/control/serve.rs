@@ -1,6 +1,14 @@
 //! Connections: who gets one, for how long, and when somebody else gets it instead. One request each.
 
-use std::{collections::VecDeque, convert::Infallible, os::unix::net::UnixListener, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -15,7 +23,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use nix::unistd::Gid;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::Gid,
+};
 use tokio::{
     net::UnixStream,
     sync::{OwnedSemaphorePermit, mpsc, watch},
@@ -147,7 +158,8 @@ async fn connection(
         Ok(peer) => peer,
         Err(error) => return warn!("control socket: the kernel does not say who has connected: {error}"),
     };
-    let limits = phase.subscribe();
+    let (limits, streaming) = (phase.subscribe(), phase.subscribe());
+    let watched = stream.as_fd().try_clone_to_owned().ok();
     let client = Client { peer, phase };
     let service =
         service_fn(|request: Request<Incoming>| answer(api.clone(), sources.clone(), client.clone(), request));
@@ -159,7 +171,23 @@ async fn connection(
                 debug!("control socket: uid {}: {error}", peer.caller.uid);
             }
         }
+        () = gone(watched, streaming) => debug!("control socket: uid {}: has gone away", peer.caller.uid),
         phase = overdue(limits) => debug!("control socket: uid {}: too slow ({phase:?})", peer.caller.uid),
+    }
+}
+
+/// Returns when a client of a stream has closed its socket: as long as nothing is to be sent, nobody else would notice.
+async fn gone(socket: Option<OwnedFd>, phase: watch::Receiver<Phase>) {
+    const LOOK: Duration = Duration::from_secs(1);
+    let Some(socket) = socket else { return std::future::pending().await };
+    loop {
+        sleep(LOOK).await;
+        // That both ends are closed is told without being asked for.
+        let mut state = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        let told = poll(&mut state, PollTimeout::ZERO).is_ok_and(|told| told > 0);
+        if told && *phase.borrow() == Phase::Stream {
+            return;
+        }
     }
 }
 

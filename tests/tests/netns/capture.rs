@@ -1,11 +1,13 @@
 //! `weir capture`: samples with their verdicts, in files that the usual tools open, and faults of readers that packets do not notice.
 
 use std::{
+    fs,
     io::Read,
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
 };
 
-use lb_userspace::lab::wait_until;
+use lb_userspace::{control::socket::default_path, lab::wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -132,4 +134,30 @@ fn a_reader_s_faults_are_errors_for_it_alone() {
         assert!(said(&output).contains(expected), "{arguments:?}: {}", said(&output));
     }
     assert_eq!(net.ask(URL, 10).len(), 10);
+}
+
+/// As the manual of the control socket shows it.
+#[test]
+fn an_agent_streams_samples() {
+    let net = serving("stream-capture");
+    let manual = include_str!("../../../docs/api.md");
+    let example = manual.lines().find(|line| line.starts_with("curl ") && line.contains("v1/capture")).unwrap();
+    let socket = default_path(&net.balancer.pins());
+    let example = example.replace("/run/weir/weir.sock", socket.to_str().unwrap());
+    let mut command = net.balancer.command("sh");
+    command.args(["-c", &example]).current_dir(net.balancer.directory());
+    let output = ask_until_it_ends(&net, command.spawn().unwrap());
+    assert!(output.status.success(), "{}", said(&output));
+    let file = net.balancer.directory().join("web.pcapng");
+    let printed = tool("tshark", &["-n", "-r", file.to_str().unwrap(), "-T", "fields", "-e", "frame.comment"]);
+    assert_eq!(printed.lines().filter(|line| line.starts_with("forwarded: ")).count(), 10, "{printed}");
+
+    // The same by the command line, for whoever may not read pins but is root's equal at the socket: here nobody is, so it is refused.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let mut nobody = net.balancer.command("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(weir());
+    nobody.arg("--pins").arg(net.balancer.pins()).args(["capture", "-w", "-"]).stdout(Stdio::piped());
+    let refused = nobody.output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("may only read (GET)"), "{}", said(&refused));
 }
