@@ -88,7 +88,7 @@ impl Session {
                 renewed = Instant::now();
             }
             for _ in 0..BATCH {
-                let Some(sample) = self.capturing.next().filter(|_| summary.captured < enough) else { break };
+                let Some(sample) = self.capturing.take().filter(|_| summary.captured < enough) else { break };
                 self.write(out, &sample)?;
                 summary.captured += 1;
             }

@@ -98,7 +98,7 @@ impl Capturing {
     }
 
     /// The next sample, if there is one.
-    pub fn next(&mut self) -> Option<Sample> {
+    pub fn take(&mut self) -> Option<Sample> {
         loop {
             let record = self.events.next()?;
             if record.len() >= size_of::<Sample>() {

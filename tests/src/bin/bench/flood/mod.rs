@@ -91,10 +91,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })
     };
     pin(0, cpus.served)?;
+    // First: what the others leave behind is freed later, and would be seen to go.
+    let memory = if arguments.wants(Table::Memory) { memory::measure(arguments, cpus)? } else { Vec::new() };
     let report = Report {
         cost: arguments.wants(Table::Cost).then(cost).transpose()?,
         goodput: if arguments.wants(Table::Goodput) { goodput::measure(arguments, cpus)? } else { Vec::new() },
-        memory: if arguments.wants(Table::Memory) { memory::measure(arguments, cpus)? } else { Vec::new() },
+        memory,
         warnings: load.warning_since()?.into_iter().collect(),
         machine: format!("{machine}, {tools}"),
     };
