@@ -204,22 +204,22 @@ impl<T: Tables> Path<'_, T> {
     #[inline(always)]
     fn tell(&self, policy: &SynPolicy, state: *mut SignatureState, matches: *mut Matches, now: u64) {
         let (matched, told) = (load(word!(matches, matched)) + 1, load(word!(matches, told)));
-        let now_told = now >> TOLD_SHIFT & 0xffff_ffff;
+        let now_told = (now >> TOLD_SHIFT) & 0xffff_ffff;
         if told >> 32 == now_told {
             return;
         }
-        store(word!(matches, told), now_told << 32 | matched & 0xffff_ffff);
+        store(word!(matches, told), now_told << 32 | (matched & 0xffff_ffff));
         let total = word!(state, total);
         // SAFETY: a word of a state.
         unsafe { self.tables.add(total, (matched as u32).wrapping_sub(told as u32) as u64) };
-        let (second, mark) = (now / SECOND & 0xffff_ffff, load(word!(state, mark)));
+        let (second, mark) = ((now / SECOND) & 0xffff_ffff, load(word!(state, mark)));
         let seconds = (second as u32).wrapping_sub((mark >> 32) as u32);
         // A CPU that is late by a second has been overtaken.
         if seconds == 0 || seconds > u32::MAX / 2 {
             return;
         }
         let total = load(total);
-        store(word!(state, mark), second << 32 | total & 0xffff_ffff);
+        store(word!(state, mark), second << 32 | (total & 0xffff_ffff));
         if (total as u32).wrapping_sub(mark as u32) as u64 > policy.threshold as u64 * seconds as u64 {
             store(word!(state, until), now + HOLD);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use super::*;
 use crate::{
-    abi::{Live, SlotPair},
+    abi::{Ids, Live},
     filter::Options,
 };
 
@@ -73,7 +73,7 @@ impl Tables for World {
         0
     }
 
-    fn slots(&self, _: u32) -> Option<SlotPair> {
+    fn owners(&self, _: u32) -> Option<Ids> {
         None
     }
 
