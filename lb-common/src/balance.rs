@@ -490,19 +490,14 @@ impl<'a, T: Tables> Path<'a, T> {
         let place = self.signature(service.id as u32, &facts) as usize;
         let place = parse::forget(place, zero, 15) as u32;
         outcome.signature = if place < SERVICE_SIGNATURES as u32 { place } else { NONE };
-        match self.rule(self.number, service.id as u32, place, network.source) {
-            Ruling::Pass => Ok(()),
-            Ruling::Let => {
-                outcome.marks |= Outcome::SYN_LET;
-                Ok(())
-            }
-            Ruling::Allowed => {
-                outcome.marks |= Outcome::SYN_ALLOWED;
-                Ok(())
-            }
-            Ruling::Drop => Err(Verdict::SynFlood),
-            Ruling::Capped => Err(Verdict::SynCapped),
+        let ruling = self.rule(self.number, service.id as u32, place, network.source);
+        let ruling = parse::forget(ruling as usize, zero, 7) as u32;
+        let mark = |of: Ruling, mark: u32| (ruling == of as u32) as u32 * mark;
+        outcome.marks |= mark(Ruling::Let, Outcome::SYN_LET) | mark(Ruling::Allowed, Outcome::SYN_ALLOWED);
+        if ruling == Ruling::Drop as u32 {
+            return Err(Verdict::SynFlood);
         }
+        if ruling == Ruling::Capped as u32 { Err(Verdict::SynCapped) } else { Ok(()) }
     }
 
     #[inline(always)]

@@ -40,6 +40,7 @@ pub struct Facts {
 }
 
 /// What the filter says of a SYN.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ruling {
     /// Nothing against it.
