@@ -14,8 +14,10 @@ use crate::{
     stream::{Wire, stream},
 };
 
+// A stream looks like a flood, and none of it shall be dropped.
 const WEB: &str = r#"
     [service.web]
+    syn = "count"
     vip = "10.1.0.100:80"
     backends = ["10.1.0.11", "10.1.0.12"]
 "#;
