@@ -6,7 +6,7 @@
 use crate::{
     abi::{
         Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, SERVICE_SIGNATURES,
-        SLOTS_PER_ELEMENT, Service, Settings,
+        SLOTS_PER_ELEMENT, Service, Settings, VERDICT_PLACES,
     },
     family::Family,
     filter::{self, Syn},
@@ -89,10 +89,10 @@ impl Outcome {
 pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
     let Some(path) = Path::new(tables) else { return Outcome::NOT_READY };
     let mut outcome = path.outcome();
-    outcome.verdict = match path.link(packet, &mut outcome) {
+    let verdict = match path.link(packet, &mut outcome) {
         Ok(verdict) | Err(verdict) => verdict,
     };
-    outcome
+    path.forget_how(verdict, outcome)
 }
 
 /// What stays the same along a packet's way.
@@ -188,6 +188,21 @@ impl<'a, T: Tables> Path<'a, T> {
         let number = unsafe { (&raw const live.active.half).read_volatile() } & 1;
         let interface = live.interfaces.get(tables.interface_number() as usize)?;
         Some(Path { tables, live, number, half: &live.halves[number as usize], interface })
+    }
+
+    /// The same outcome, of which the verifier knows nothing any more: it goes on once, and not once for each way a packet can end.
+    #[inline(always)]
+    fn forget_how(&self, verdict: Verdict, mut outcome: Outcome) -> Outcome {
+        let forget =
+            |number: u32, mask: u32| parse::forget(number as usize, self.half.settings.zero, mask as usize) as u32;
+        outcome.verdict =
+            Verdict::from_number(forget(verdict as u32, VERDICT_PLACES as u32 - 1)).unwrap_or(Verdict::NotIp);
+        outcome.syn = forget(outcome.syn, Syn::NONE);
+        let Outcome { vip, hash, slot, backend, signature, bytes, redirect, marks, .. } = &mut outcome;
+        for number in [vip, hash, slot, backend, signature, bytes, redirect, marks] {
+            *number = forget(*number, u32::MAX);
+        }
+        outcome
     }
 
     /// What nothing is known of yet.
@@ -349,6 +364,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let zero = self.half.settings.zero;
         outcome.syn = parse::forget(outcome.syn as usize, zero, Syn::NONE as usize) as u32;
         outcome.marks = parse::forget(outcome.marks as usize, zero, u32::MAX as usize) as u32;
+        outcome.signature = parse::forget(outcome.signature as usize, zero, u32::MAX as usize) as u32;
         outcome.hash = self.hash(network.destination, service, &flow);
         let backend = self.choose(service, outcome)?;
         let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;

@@ -21,7 +21,7 @@ use lb_common::{
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
-    verdict::{Action, Verdict},
+    verdict::Verdict,
 };
 
 use crate::{
@@ -133,12 +133,15 @@ fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn act(outcome: &Outcome) -> u32 {
-    match outcome.verdict.action() {
-        Action::Pass => XDP_PASS,
-        Action::Drop => XDP_DROP,
-        Action::Transmit => XDP_TX,
+    if outcome.verdict as u32 == Verdict::Redirected as u32 {
         // SAFETY: a plain helper call; an index that no longer exists drops the packet.
-        Action::Redirect => unsafe { bpf_redirect(outcome.redirect, 0) as u32 },
+        unsafe { bpf_redirect(outcome.redirect, 0) as u32 }
+    } else if outcome.verdict.passes() {
+        XDP_PASS
+    } else if outcome.verdict.drops() {
+        XDP_DROP
+    } else {
+        XDP_TX
     }
 }
 

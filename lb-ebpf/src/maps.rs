@@ -15,7 +15,7 @@ use lb_common::{
     filter::Syn,
     packet::Tables,
     rate,
-    verdict::{Action, Verdict},
+    verdict::Verdict,
 };
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
@@ -227,7 +227,7 @@ pub fn count(outcome: &Outcome) -> Counted {
             if outcome.marks != 0 {
                 count_marks(&mut counts.events[vip], outcome.marks);
             }
-        } else if outcome.verdict.action() == Action::Pass {
+        } else if outcome.verdict.passes() {
             counts.events[vip].passed += 1;
         } else {
             // Answered instead of sent on, too: the packet itself got nowhere.
