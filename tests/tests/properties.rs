@@ -312,7 +312,8 @@ fn truncated_frames() {
     }
 }
 
-/// A first buffer that ends anywhere in a frame makes no difference but that a packet may be refused.
+/// A first buffer that ends anywhere in a frame makes no difference but that a packet may be refused; and that a SYN whose options
+/// lie behind it, where drivers put none, is forwarded (row 68a) though a signature asks for what they are.
 #[test]
 fn short_first_buffers() {
     for case in CASES.iter().filter(|case| case.frame.len() <= 400 && !case.is_shaped()) {
@@ -322,8 +323,25 @@ fn short_first_buffers() {
             });
             let as_usual = seen.verdict == case.verdict;
             let refused = matches!(seen.verdict.action(), Action::Pass | Action::Drop);
-            assert!(as_usual || refused, "{}, first buffer of {linear}: {}", case.title(), seen.verdict.label());
+            let unread = case.verdict == Verdict::SynFlood && linear < end_of_tcp4(&case.frame);
+            let forwarded = unread && seen.verdict == Verdict::Forwarded;
+            assert!(
+                as_usual || refused || forwarded,
+                "{}, first buffer of {linear}: {}",
+                case.title(),
+                seen.verdict.label()
+            );
         }
+    }
+}
+
+/// Where the TCP header ends of an IPv4 frame without tags and IP options that has TCP options; 0 of others.
+fn end_of_tcp4(frame: &[u8]) -> usize {
+    match frame {
+        [_, _, _, _, _, _, _, _, _, _, _, _, 8, 0, 0x45, ..] if frame.len() > 46 && frame[46] >> 4 > 5 => {
+            34 + (frame[46] >> 4) as usize * 4
+        }
+        _ => 0,
     }
 }
 

@@ -33,9 +33,11 @@ impl Share {
 
 /// Additions that do not wait for each other, by the time that multiplications take which do: three cycles each.
 fn additions_a_cycle() -> f64 {
+    let mut number = 3u64;
     let multiplied = timed(|| {
+        // Each turn waits for the one before it, too.
         // SAFETY: arithmetic in a register that is told of.
-        unsafe { asm!(".rept 16", "imul {x}, {x}", ".endr", x = inout(reg) 3u64 => _) }
+        unsafe { asm!(".rept 16", "imul {x}, {x}", ".endr", x = inout(reg) number) }
     });
     let added = timed(|| {
         // SAFETY: as above.
@@ -51,8 +53,8 @@ fn additions_a_cycle() -> f64 {
 }
 
 /// The shortest of a few times, ns: a disturbance only ever adds.
-fn timed(step: impl Fn()) -> f64 {
-    let once = || {
+fn timed(mut step: impl FnMut()) -> f64 {
+    let mut once = || {
         let begin = Instant::now();
         (0..TURNS).for_each(|_| step());
         begin.elapsed().as_secs_f64() * 1e9
