@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
@@ -519,8 +519,8 @@ pub struct SynState {
 pub struct Matches {
     /// How often.
     pub matched: u64,
-    /// Upper half: when this was last added to [`SignatureState::total`], in units of [`crate::syn::TOLD_SHIFT`]; lower half: what
-    /// `matched` was then.
+    /// Lower half: what `matched` was when it was last added to [`SignatureState::total`]. Upper half: in which span of
+    /// [`crate::syn::TOLD_SHIFT`] that was, and in the lowest two bits, whether a match was dropped in it, and by which half's policy.
     pub told: u64,
 }
 
@@ -599,8 +599,23 @@ pub struct VipEvents {
     pub syn_allowed: u64,
     /// SYNs dropped for being more than the service takes.
     pub syn_capped: u64,
-    /// Always 0; rounds up to a power of two, by which an entry is found cheaply.
-    pub reserved: u64,
+    /// SYNs with window 0 and no options that were dropped for that by the short way: one word instead of three. Whoever reads adds
+    /// them to `syn_zero_bare`, `syn_dropped` and `dropped` ([`VipEvents::spread`]).
+    pub bare_dropped: u64,
+}
+
+impl VipEvents {
+    /// With what the short way has counted where it belongs.
+    pub fn spread(self) -> Self {
+        let bare = self.bare_dropped;
+        VipEvents {
+            syn_zero_bare: self.syn_zero_bare.wrapping_add(bare),
+            syn_dropped: self.syn_dropped.wrapping_add(bare),
+            dropped: self.dropped.wrapping_add(bare),
+            bare_dropped: 0,
+            ..self
+        }
+    }
 }
 
 /// What was forwarded by one VIP entry, or to one backend, one set a CPU.

@@ -99,7 +99,7 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 pub(crate) struct Path<'a, T> {
     pub(crate) tables: &'a T,
     pub(crate) live: &'a Live,
-    number: u32,
+    pub(crate) number: u32,
     pub(crate) half: &'a Half,
     pub(crate) interface: &'a Interface,
 }

@@ -252,6 +252,8 @@ pub trait End {
 
     /// Once a packet.
     fn end(&self, outcome: &Outcome) -> Self::Action;
+    /// Instead, for a SYN with window 0 and no options that is dropped: its match has been counted.
+    fn end_bare(&self, outcome: &Outcome) -> Self::Action;
 }
 
 /// From here on what was read before is read again. The kernel's machine has ten registers: what is kept across a long way is
@@ -322,7 +324,7 @@ impl<'a, T: Tables> Path<'a, T> {
                 return None;
             }
             (outcome.verdict, outcome.syn, outcome.signature) = (Verdict::SynFlood, Syn::ZeroBare as u32, 0);
-            return Some(To::End(end.end(&outcome)));
+            return Some(To::End(end.end_bare(&outcome)));
         }
         let flow =
             Flow { client: beginning.source(), ports: beginning.transport().ports, protocol: beginning.protocol() };

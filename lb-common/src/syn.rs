@@ -17,7 +17,7 @@ use crate::{
 
 /// For how long after the rate was last above the threshold `auto` goes on dropping, ns.
 pub const HOLD: u64 = 60 * SECOND;
-/// Each CPU adds its matches to the total once in a while of 2 to this power of nanoseconds: 4.2 ms.
+/// Each CPU adds its matches to the total once in a span of 2 to this power of nanoseconds: 4.2 ms.
 pub const TOLD_SHIFT: u32 = 22;
 
 /// What signatures are about, of one SYN. In host byte order.
@@ -94,6 +94,18 @@ fn store(word: *mut u64, value: u64) {
     unsafe { word.write_volatile(value) }
 }
 
+/// Which span of 2 to the power of [`TOLD_SHIFT`] nanoseconds it is, as it stands in [`Matches::told`]: two bits are free.
+#[inline(always)]
+fn span(now: u64) -> u64 {
+    (now >> TOLD_SHIFT << 2) & 0xffff_ffff
+}
+
+/// What those two bits say where a match was dropped in that span, by the policy of a half: so will be all that come in it.
+#[inline(always)]
+fn drops_in(half: u32) -> u64 {
+    2 | half as u64 & 1
+}
+
 /// The state of one place in a policy.
 #[inline(always)]
 fn of_place(state: *mut SynState, place: u32) -> *mut SignatureState {
@@ -116,19 +128,16 @@ impl<T: Tables> Path<'_, T> {
         &self.half.policies[(vip & (VIP_ENTRIES - 1)) as usize]
     }
 
-    /// Whether a SYN with window 0 and no options, to a VIP whose first signature that is, is dropped without further ado: nothing
-    /// but to count it is left to be done.
+    /// Whether a SYN with window 0 and no options, to a VIP whose first signature that is, is dropped without further ado, because
+    /// this CPU has just ruled so of another one. Then it has been counted as a match.
     #[inline(always)]
     pub(crate) fn drops_bare(&self, vip: u32) -> bool {
-        let policy = self.policy(vip);
-        let Some(state) = self.tables.syn_state(policy.state as u32) else { return false };
         let Some(matches) = self.tables.matches(vip, 0) else { return false };
-        let now = self.tables.now();
-        let drops = policy.mode == SynPolicy::DROP || load(word!(of_place(state, 0), until)) > now;
-        drops
-            && load(word!(matches, told)) >> 32 == (now >> TOLD_SHIFT) & 0xffff_ffff
-            && !rate::has_token(load(word!(state, budget_paid)), now, policy.budget_ns)
-            && !self.syn_is_off()
+        if load(word!(matches, told)) >> 32 != span(self.tables.now()) | drops_in(self.number) || self.syn_is_off() {
+            return false;
+        }
+        store(word!(matches, matched), load(word!(matches, matched)) + 1);
+        true
     }
 
     /// The place of the first signature of a VIP entry that a SYN matches, or [`SERVICE_SIGNATURES`].
@@ -157,9 +166,8 @@ impl<T: Tables> Path<'_, T> {
         let now = tables.now();
         if place < SERVICE_SIGNATURES as u32 {
             let of_signature = of_place(state, place);
-            if !tables.only_tells()
-                && let Some(matches) = tables.matches(vip, place)
-            {
+            let Some(matches) = tables.matches(vip, place) else { return Ruling::Pass };
+            if !tables.only_tells() {
                 self.tell(policy, of_signature, matches, now);
             }
             let drops = policy.mode == SynPolicy::DROP
@@ -170,11 +178,13 @@ impl<T: Tables> Path<'_, T> {
             if policy.allows != 0 && tables.is_allowed(half, source.mapped()) {
                 return Ruling::Allowed;
             }
-            return if self.take(word!(state, budget_paid), now, policy.budget_ns) {
-                Ruling::Let
-            } else {
-                Ruling::Drop
-            };
+            if self.take(word!(state, budget_paid), now, policy.budget_ns) {
+                return Ruling::Let;
+            }
+            if !tables.only_tells() {
+                store(word!(matches, told), load(word!(matches, told)) | drops_in(half) << 32);
+            }
+            return Ruling::Drop;
         }
         if policy.cap_ns == 0 || off || self.take(word!(state, cap_paid), now, policy.cap_ns) {
             Ruling::Pass
@@ -205,11 +215,10 @@ impl<T: Tables> Path<'_, T> {
     #[inline(always)]
     fn tell(&self, policy: &SynPolicy, state: *mut SignatureState, matches: *mut Matches, now: u64) {
         let (matched, told) = (load(word!(matches, matched)) + 1, load(word!(matches, told)));
-        let now_told = (now >> TOLD_SHIFT) & 0xffff_ffff;
-        if told >> 32 == now_told {
+        if told >> 34 == span(now) >> 2 {
             return;
         }
-        store(word!(matches, told), now_told << 32 | (matched & 0xffff_ffff));
+        store(word!(matches, told), span(now) << 32 | (matched & 0xffff_ffff));
         let total = word!(state, total);
         // SAFETY: a word of a state.
         unsafe { self.tables.add(total, (matched as u32).wrapping_sub(told as u32) as u64) };

@@ -26,7 +26,7 @@ use lb_common::{
 
 use crate::{
     frame::Frame,
-    maps::{Maps, PATHS, count},
+    maps::{Counted, Maps, PATHS, count, count_bare},
 };
 
 /// For frames in one buffer: kernels before 5.18 know no other.
@@ -110,12 +110,12 @@ impl End for Count<'_> {
 
     #[inline(always)]
     fn end(&self, outcome: &Outcome) -> u32 {
-        let counted = count(outcome);
-        let action = act(outcome);
-        if counted.listening {
-            sample::hand_over(self.0, outcome, action);
-        }
-        action
+        finish(self.0, outcome, &count(outcome))
+    }
+
+    #[inline(always)]
+    fn end_bare(&self, outcome: &Outcome) -> u32 {
+        finish(self.0, outcome, &count_bare(outcome))
     }
 }
 
@@ -124,9 +124,14 @@ fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let outcome = balance(&mut Frame::<FRAGS>(context), &Maps::<false>);
     let counted = count(&outcome);
     log(context, &outcome, counted.seen);
-    let action = act(&outcome);
+    finish(context, &outcome, &counted)
+}
+
+#[inline(always)]
+fn finish(context: &XdpContext, outcome: &Outcome, counted: &Counted) -> u32 {
+    let action = act(outcome);
     if counted.listening {
-        sample::hand_over(context, &outcome, action);
+        sample::hand_over(context, outcome, action);
     }
     action
 }

@@ -136,7 +136,7 @@ fn vip_counts(a: VipCounts, b: VipCounts, join: impl Fn(u64, u64) -> u64) -> Vip
             syn_let: join(left.syn_let, right.syn_let),
             syn_allowed: join(left.syn_allowed, right.syn_allowed),
             syn_capped: join(left.syn_capped, right.syn_capped),
-            reserved: left.reserved,
+            bare_dropped: join(left.bare_dropped, right.bare_dropped),
         },
     }
 }

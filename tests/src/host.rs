@@ -6,11 +6,12 @@ use std::{
 };
 
 use lb_common::{
-    abi::{FRAGMENT_ENTRIES, Ids, Live, Matches, NO_BACKEND, SLOTS_PER_ELEMENT, SynState, VIP_ENTRIES},
+    abi::{
+        FRAGMENT_ENTRIES, Ids, Live, Matches, NO_BACKEND, SERVICE_SIGNATURES, SLOTS_PER_ELEMENT, SynState, VIP_ENTRIES,
+    },
     balance::{Outcome, balance},
     packet::{Packet, Tables},
     plain::{End, plain},
-    syn::TOLD_SHIFT,
     wire::Header,
 };
 use lb_userspace::config::Allowed;
@@ -123,6 +124,7 @@ pub struct HostTables {
     fragments: Vec<AtomicU64>,
     /// Elements of SYN_STATES, as words.
     states: Vec<AtomicU64>,
+    matches: Vec<AtomicU64>,
     allowed: Vec<Allowed>,
 }
 
@@ -154,7 +156,9 @@ impl HostTables {
         live.halves[0].policies = *tables.syn.policies;
         let states = (0..VIP_ENTRIES as usize * STATE_WORDS).map(|_| AtomicU64::new(0)).collect();
         let fragments = (0..FRAGMENT_ENTRIES).map(|_| AtomicU64::new(0)).collect();
-        HostTables { live, owners, fragments, states, allowed: tables.syn.allowed.clone() }
+        let matches =
+            (0..VIP_ENTRIES as usize * SERVICE_SIGNATURES * MATCHES_WORDS).map(|_| AtomicU64::new(0)).collect();
+        HostTables { live, owners, fragments, states, matches, allowed: tables.syn.allowed.clone() }
     }
 }
 
@@ -193,10 +197,8 @@ impl Tables for HostTables {
         Some(self.states[number as usize * STATE_WORDS].as_ptr().cast())
     }
 
-    /// How often anything was matched is counted in the kernel alone; and here it has just been told.
-    fn matches(&self, _vip: u32, _place: u32) -> Option<*mut Matches> {
-        static JUST_TOLD: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new((1 << 42 >> TOLD_SHIFT) << 32)];
-        Some(JUST_TOLD[0].as_ptr().cast())
+    fn matches(&self, vip: u32, place: u32) -> Option<*mut Matches> {
+        Some(self.matches[(vip as usize * SERVICE_SIGNATURES + place as usize) * MATCHES_WORDS].as_ptr().cast())
     }
 
     unsafe fn add(&self, word: *mut u64, number: u64) {
@@ -221,6 +223,7 @@ impl Tables for HostTables {
 }
 
 const STATE_WORDS: usize = size_of::<SynState>() / size_of::<u64>();
+const MATCHES_WORDS: usize = size_of::<Matches>() / size_of::<u64>();
 
 /// Keeps an outcome as it is.
 struct Keep;
@@ -229,6 +232,10 @@ impl End for Keep {
     type Action = Outcome;
 
     fn end(&self, outcome: &Outcome) -> Outcome {
+        *outcome
+    }
+
+    fn end_bare(&self, outcome: &Outcome) -> Outcome {
         *outcome
     }
 }
@@ -261,14 +268,15 @@ impl Host {
         self.run_on(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER))
     }
 
-    /// Runs a frame where it lies and says no more than the path does. The plain path must decide the same, or nothing.
+    /// Runs a frame where it lies and says no more than the path does. The plain path must decide the same, or nothing; it comes
+    /// last, because it goes by what was ruled of the SYN before.
     pub fn outcome(&self, frame: &mut Frame) -> Outcome {
-        let mut plainly = frame.clone();
+        let (before, mut plainly) = (frame.clone(), frame.clone());
+        let outcome = balance(frame, &self.tables);
         let decided = plain(&mut plainly, &self.tables, &Keep);
         if decided.is_none() {
-            assert!(plainly.is(frame), "the plain path changed a packet that is not plain");
+            assert!(plainly.is(&before), "the plain path changed a packet that is not plain");
         }
-        let outcome = balance(frame, &self.tables);
         if let Some(decided) = decided {
             assert_eq!(decided, outcome, "the plain path decides otherwise");
             assert!(plainly.is(frame), "the plain path sends something else");

@@ -210,20 +210,41 @@ fn who_only_asks_leaves_nothing_behind() {
     assert!(world.state.iter().all(|word| word.load(Relaxed) == 0));
 }
 
-/// What the plain path drops, the other would drop too.
+/// The plain path drops where the other one has dropped on the same CPU, until the span is over: the threshold is seen and the
+/// budget goes through as ever.
 #[test]
-fn the_short_way_drops_what_the_long_one_does() {
+fn the_short_way_goes_on_with_what_the_long_one_has_ruled() {
     let world = World::new(policy(SynPolicy::AUTO, 100, 10));
-    let mut short = 0;
-    for number in 0..20_000_u64 {
-        world.now.set(world.now.get() + SECOND / 5_000);
-        world.cpu.set(number as usize % CPUS);
-        let drops = Path::new(&world).unwrap().drops_bare(0);
-        let ruling = world.matching(number as usize % CPUS);
-        assert!(!drops || ruling == Ruling::Drop, "{number}: {ruling:?}");
-        short += u32::from(drops);
+    let (mut short, mut through, mut dropped_in) = (0, 0, [0; CPUS]);
+    for number in 0..100_000_u64 {
+        world.now.set(world.now.get() + SECOND / 10_000);
+        let (cpu, span) = (number as usize % CPUS, world.now.get() >> TOLD_SHIFT);
+        world.cpu.set(cpu);
+        if Path::new(&world).unwrap().drops_bare(0) {
+            short += 1;
+            assert_eq!(dropped_in[cpu], span, "{number}");
+        } else if world.matching(cpu) == Ruling::Drop {
+            dropped_in[cpu] = span;
+        } else {
+            through += 1;
+        }
     }
-    assert!(short > 10_000, "{short} of 20000");
+    assert!(short > 75_000, "{short} of 100000");
+    assert!(
+        (10_000..10_250).contains(&through),
+        "{through}: a second until it is seen, then 10 a second, and what gathered"
+    );
+    let counted: u64 = world.seen.iter().map(|[matched, _]| matched.load(Relaxed)).sum();
+    assert_eq!(counted, 100_000);
+}
+
+#[test]
+fn the_short_way_ends_with_the_configuration() {
+    let mut world = World::new(policy(SynPolicy::DROP, 0, 0));
+    assert_eq!(world.matching(0), Ruling::Drop);
+    assert!(Path::new(&world).unwrap().drops_bare(0));
+    world.live.active.half = 1;
+    assert!(!Path::new(&world).unwrap().drops_bare(0));
 }
 
 #[test]

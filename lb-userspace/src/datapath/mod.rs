@@ -277,7 +277,9 @@ impl Datapath {
         let forwarded = counted!(self.counts, vips[id as usize]);
         let events = counted!(self.counts, events[id as usize]);
         let both = forwarded.into_iter().zip(events);
-        Ok(both.map(|(Forwarded { packets, bytes }, events)| VipCounts { packets, bytes, events }).collect())
+        Ok(both
+            .map(|(Forwarded { packets, bytes }, events)| VipCounts { packets, bytes, events: events.spread() })
+            .collect())
     }
 
     /// The counters of a backend, by CPU.
