@@ -20,6 +20,12 @@ impl Sum {
         Sum(self.0 + pair as u64)
     }
 
+    /// Adds four 16-bit words, loaded as one.
+    #[inline(always)]
+    pub fn four(self, four: u64) -> Self {
+        self.pair(four as u32).pair((four >> 32) as u32)
+    }
+
     /// Adds an IPv6 address.
     #[inline(always)]
     pub fn address(self, words: [u32; 4]) -> Self {

@@ -21,11 +21,17 @@ const MSS_LENGTH: usize = 4;
 /// else 0. The header is a good one.
 #[inline(always)]
 pub(crate) fn find<P: Packet>(packet: &P, l4: usize, most: u16, zero: u64) -> usize {
-    forget(walk(packet, l4, most, zero).unwrap_or(0), zero, 0x3f)
+    // Whatever led here, and however far the option was, the verifier goes on in one way.
+    let l4 = forget(l4, zero, 4095);
+    let at = forget(walk(packet, l4, zero).unwrap_or(0), zero, 0x3f);
+    let value = if at == 0 { None } else { pair(packet, l4, at) };
+    let is_larger = value.is_some_and(|value| u16::from_be_bytes(value) > most);
+    forget(at * is_larger as usize, zero, 0x3f)
 }
 
+/// Where the value of the first MSS option lies.
 #[inline(always)]
-fn walk<P: Packet>(packet: &P, l4: usize, most: u16, zero: u64) -> Option<usize> {
+fn walk<P: Packet>(packet: &P, l4: usize, zero: u64) -> Option<usize> {
     let tcp = packet.at::<Tcp>(l4).filter(|tcp| is_syn(tcp.flags))?;
     let header_length = tcp.header_length();
     let mut at = forget(size_of::<Tcp>(), zero, 0x1ff);
@@ -37,8 +43,7 @@ fn walk<P: Packet>(packet: &P, l4: usize, most: u16, zero: u64) -> Option<usize>
         let four = packet.at::<Words>(l4 + (at & !1))?.words >> (8 * (at & 1));
         let [kind, length, ..] = four.to_le_bytes();
         if [kind, length] == [MSS, MSS_LENGTH as u8] {
-            let value = u16::from_be_bytes(pair(packet, l4, at + 2)?);
-            return (value > most).then_some(at + 2);
+            return Some(at + 2);
         }
         if kind == END || kind != NOP && length < 2 {
             return None;

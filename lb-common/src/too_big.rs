@@ -5,10 +5,12 @@ use crate::{
     checksum::Sum,
     family::Family,
     packet::{Packet, Tables},
+    parse,
     rewrite::{self, LinkHeader},
     verdict::Verdict,
     wire::{
-        Be16, FRAGMENTATION_NEEDED, IcmpError, Ipv4, Ipv6, NEXT_ICMPV6, PROTOCOL_ICMP, TOO_BIG_V6, UNREACHABLE, Words,
+        Be16, FRAGMENTATION_NEEDED, IcmpError, Ipv4, Ipv6, LongWords, NEXT_ICMPV6, PROTOCOL_ICMP, TOO_BIG_V6,
+        UNREACHABLE,
     },
 };
 
@@ -24,7 +26,11 @@ pub(crate) fn answer<P: Packet, T: Tables, F: Family>(
     network: &Network<F>,
     mtu: usize,
 ) -> Verdict {
-    let Some(quoted) = quoted(packet, network.l3, network.inner.length) else { return Verdict::TooBig };
+    // Whatever led here, the verifier goes on in one way.
+    let zero = path.half.settings.zero;
+    let (l3, mtu) = (parse::forget(network.l3, zero, 31), parse::forget(mtu, zero, 0xffff));
+    let length = parse::forget(network.inner.length, zero, 0x1_ffff);
+    let Some(quoted) = quoted(packet, l3, length) else { return Verdict::TooBig };
     let allowed = match path.half.settings.icmp_rate {
         0 => false,
         u32::MAX => true,
@@ -33,7 +39,7 @@ pub(crate) fn answer<P: Packet, T: Tables, F: Family>(
     if !allowed {
         return Verdict::TooBig;
     }
-    match write(packet, path, network, quoted, mtu) {
+    match write(packet, path, network, l3, quoted, mtu) {
         Ok(()) => Verdict::TooBigAnswered,
         Err(verdict) => verdict,
     }
@@ -46,8 +52,8 @@ fn quoted<P: Packet>(packet: &P, l3: usize, length: usize) -> Option<Sum> {
         return None;
     }
     let mut sum = Sum::default();
-    for at in (0..QUOTED).step_by(size_of::<Words>()) {
-        sum = sum.pair(packet.at::<Words>(l3 + at)?.words);
+    for at in (0..QUOTED).step_by(size_of::<LongWords>()) {
+        sum = sum.four(packet.at::<LongWords>(l3 + at)?.words);
     }
     Some(sum)
 }
@@ -57,10 +63,10 @@ fn write<P: Packet, T: Tables, F: Family>(
     packet: &mut P,
     path: &Path<T>,
     network: &Network<F>,
+    l3: usize,
     quoted: Sum,
     mtu: usize,
 ) -> Result<(), Verdict> {
-    let l3 = network.l3;
     let mut link = LinkHeader::read(packet, l3).ok_or(Verdict::TooBig)?;
     if !packet.grow_head(F::HEADERS) {
         return Err(Verdict::NoHeadroom);

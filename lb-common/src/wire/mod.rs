@@ -92,6 +92,14 @@ header! {
 }
 
 header! {
+    /// Eight bytes of any header.
+    LongWords, 8 {
+        /// As loaded.
+        words: u64,
+    }
+}
+
+header! {
     /// What TCP and UDP begin with, and all of them that an ICMP error must quote.
     Ports, 4 {
         /// Source port in the lower half, destination port in the upper, as loaded.
