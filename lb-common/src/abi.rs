@@ -217,6 +217,8 @@ impl Service {
     pub const SYN_BARE: u16 = 1 << 1;
     /// Its [`SynPolicy`] has something to say of SYNs.
     pub const SYN_LOOK: u16 = 1 << 2;
+    /// Segments of TCP are answered by a reset where no backend has a slot.
+    pub const RESET: u16 = 1 << 3;
     /// On an address: a service on all TCP ports exists.
     pub const ALL_TCP: u16 = 1 << 8;
     /// On an address: a service on all UDP ports exists.

@@ -14,6 +14,7 @@ use crate::{
     hash, icmp, mss, neighbour,
     packet::{Packet, Tables},
     parse::{self, Link},
+    reset,
     rewrite::{self, Inner},
     syn::{Facts, Ruling},
     too_big,
@@ -366,7 +367,15 @@ impl<'a, T: Tables> Path<'a, T> {
         outcome.marks = parse::forget(outcome.marks as usize, zero, u32::MAX as usize) as u32;
         outcome.signature = parse::forget(outcome.signature as usize, zero, u32::MAX as usize) as u32;
         outcome.hash = self.hash(network.destination, service, &flow);
-        let backend = self.choose(service, outcome)?;
+        let backend = match self.choose(service, outcome) {
+            Ok(backend) => backend,
+            Err(verdict) => {
+                // Of a fragment nobody knows here how long its segment is.
+                let is_segment = network.protocol == PROTOCOL_TCP && has_header && matches!(shape, Shape::Whole);
+                let resets = is_segment && service.flags & Service::RESET != 0;
+                return Err(if resets { reset::answer(packet, self, network) } else { verdict }.into());
+            }
+        };
         let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;
         let mss_at = if may_offer { mss::find(packet, network.l4, service.mss, zero) } else { 0 };
         // Errors and later fragments are not answered (RFC 1122, 3.2.2; RFC 4443, 2.4).

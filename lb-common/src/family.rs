@@ -1,9 +1,9 @@
 //! What differs between IPv4 and IPv6 once the header is read, so that the rest of the path is written once.
 
-use crate::{abi::Address, hash, icmp::Messages, too_big::TooBig};
+use crate::{abi::Address, hash, icmp::Messages, reset::Resets, too_big::TooBig};
 
 /// An IP version's addresses, as loaded from the packet.
-pub trait Family: Copy + PartialEq + Messages + TooBig {
+pub trait Family: Copy + PartialEq + Messages + Resets + TooBig {
     /// 4 or 6.
     const VERSION: u32;
 

@@ -25,6 +25,7 @@ pub mod parse;
 pub mod place;
 pub mod plain;
 pub mod rate;
+pub mod reset;
 pub mod rewrite;
 pub mod ring;
 pub mod steer;

@@ -86,6 +86,7 @@ verdicts! {
         NoHeadroom       "no_headroom"       Drop     "the driver left no room for the outer header",
         TooBig           "too_big"           Drop     "with its outer header, longer than the path's MTU",
         SynCapped        "syn_capped"        Drop     "a SYN beyond the service's syn_rate",
+        Reset            "reset"             Transmit "a segment for a service without a backend, answered by a reset",
     }
 }
 

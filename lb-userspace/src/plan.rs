@@ -30,7 +30,7 @@ pub use self::{
     rings::{BuiltRing, RingCache, RingKey},
     syn::SynTables,
 };
-use crate::config::{self, BadFlags, Config, Forward, Hash, Protocol, Vip};
+use crate::config::{self, BadFlags, Config, Forward, Hash, OnEmpty, Protocol, Vip};
 
 /// A description has at least room for a thousand services or ten thousand backends: 1 MiB.
 const MIN_DESCRIPTION_PAGES: u32 = 256;
@@ -368,13 +368,15 @@ fn entry(config: &Config, service: &config::Service, vip: &Vip, ring: u32, id: u
         None => Match::all_ports(version, vip.protocol.number()),
     };
     let hash = if service.hash == Hash::Source { Service::HASH_SOURCE } else { 0 };
+    let resets = service.health.on_empty == OnEmpty::Reset && vip.protocol == Protocol::Tcp;
+    let reset = if resets { Service::RESET } else { 0 };
     Service {
         address: vip.address.into(),
         matches,
         ring,
         ring_bits: service.slots.ilog2() as u8,
         id,
-        flags: hash | syn::flags(config, service),
+        flags: hash | reset | syn::flags(config, service),
         mss: service.mss.unwrap_or(0),
         ..Service::default()
     }

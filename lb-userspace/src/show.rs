@@ -470,7 +470,7 @@ fn backend_warnings(datapath: &Datapath, description: &Description) -> Vec<Strin
         }
         if service.backends.iter().all(|backend| backend.owned == 0) {
             warnings.push(format!(
-                "service {}: no backend has a share, its packets are dropped (no_backend)",
+                "service {}: no backend has a share, its packets are dropped (no_backend) or reset (on_empty = \"reset\")",
                 service.name
             ));
         }

@@ -102,10 +102,6 @@ pub const OF_INTERFACES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What is not done yet of a row, and what happens meanwhile. A row may have cases all the same, for the part that is.
-pub const NOT_YET: &[(&str, &str)] =
-    &[("72", "on_empty: without health checks only a service whose backends all have weight 0 is empty, and it drops")];
-
 /// The cases of one row.
 pub fn of_row<'a>(cases: &'a [Case], number: &str) -> impl Iterator<Item = &'a Case> {
     cases.iter().filter(move |case| case.rows.split(' ').any(|row| row == number))
@@ -117,9 +113,6 @@ pub fn document() -> String {
     let mut text = String::from(HEAD);
     for (number, subject) in ROWS {
         let _ = write!(text, "\n## {number}. {subject}\n\n");
-        if let Some((_, lacks)) = NOT_YET.iter().find(|(row, _)| row == number) {
-            let _ = writeln!(text, "Not yet: {lacks}.\n");
-        }
         let (here, elsewhere): (Vec<_>, Vec<_>) = of_row(&cases, number).partition(|case| first_row(case) == *number);
         if !here.is_empty() {
             text += "| packet | verdict | leaves | runs |\n|---|---|---|---|\n";

@@ -43,7 +43,7 @@ pub fn of_frame(frame: &[u8], verdict: Verdict, vip: Option<&str>, syn: Option<S
         let mut counts = VipCounts::default();
         match verdict.action() {
             // The answer left, the packet did not.
-            _ if verdict == Verdict::TooBigAnswered => counts.events.dropped = 1,
+            _ if matches!(verdict, Verdict::TooBigAnswered | Verdict::Reset) => counts.events.dropped = 1,
             Action::Pass => counts.events.passed = 1,
             Action::Drop => counts.events.dropped = 1,
             Action::Transmit | Action::Redirect => (counts.packets, counts.bytes) = (1, bytes),

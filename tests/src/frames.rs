@@ -362,6 +362,37 @@ impl Packet {
         }
     }
 
+    /// What a host that has no such port sends back: a reset with this sequence number, or one that acknowledges this.
+    pub fn reset(&self, sequence: Option<u32>, acknowledges: Option<u32>) -> Vec<u8> {
+        let Transport::Tcp(tcp) = &self.transport else { panic!("no TCP") };
+        let mut reset = TcpHeader::new(tcp.destination_port, tcp.source_port, sequence.unwrap_or(0), 0);
+        (reset.rst, reset.ack) = (true, acknowledges.is_some());
+        reset.acknowledgment_number = acknowledges.unwrap_or(0);
+        match &self.network {
+            Network::V4(ip) => {
+                let mut back = Ipv4Header::new(20, 64, IpNumber::TCP, ip.destination, ip.source).unwrap();
+                (back.identification, back.dont_fragment) = (0, true);
+                back.header_checksum = back.calc_header_checksum();
+                reset.checksum = reset.calc_checksum_ipv4(&back, &[]).unwrap();
+                let answer = [&back.to_bytes()[..], &reset.to_bytes()].concat();
+                ethernet(self.sender, OURS, &self.tags, 0x0800, &answer)
+            }
+            Network::V6(ip, _) => {
+                let back = Ipv6Header {
+                    payload_length: 20,
+                    next_header: IpNumber::TCP,
+                    hop_limit: 64,
+                    source: ip.destination,
+                    destination: ip.source,
+                    ..Ipv6Header::default()
+                };
+                reset.checksum = reset.calc_checksum_ipv6(&back, &[]).unwrap();
+                let answer = [&back.to_bytes()[..], &reset.to_bytes()].concat();
+                ethernet(self.sender, OURS, &self.tags, 0x86dd, &answer)
+            }
+        }
+    }
+
     /// Whether it is a segment of TCP.
     pub fn is_tcp(&self) -> bool {
         matches!(self.transport, Transport::Tcp(_))

@@ -114,6 +114,14 @@ pub const TUNNEL6_V6: &str = "[2001:db8::60]:80";
 pub const TUNNEL6_UDP: &str = "192.0.2.60:53/udp";
 /// Every backend has weight 0.
 pub const DRAINED: &str = "192.0.2.70:80";
+/// The same, and segments are answered by a reset.
+pub const RESET: &str = "192.0.2.76:80";
+/// The same, IPv6.
+pub const RESET_V6: &str = "[2001:db8::76]:80";
+/// The same service over UDP.
+pub const RESET_UDP: &str = "192.0.2.76:53/udp";
+/// All ports of another address of it.
+pub const RESET_ALL: &str = "192.0.2.77:*";
 /// The backend is this host.
 pub const LOCAL: &str = "192.0.2.71:80";
 /// Nobody knows the MAC of the backend.
@@ -232,6 +240,12 @@ forward = "ipip"
 [service.drained]
 vip = "192.0.2.70:80"
 backends = ["10.0.0.70*0"]
+
+[service.reset]
+vip = ["192.0.2.76:80", "[2001:db8::76]:80", "192.0.2.76:53/udp", "192.0.2.77:*"]
+backends = ["10.0.0.70*0"]
+on_empty = "reset"
+syn = "drop"
 
 [service.local]
 vip = "192.0.2.71:80"

@@ -165,6 +165,11 @@ fn backends_and_tunnels() {
     run("Backends, tunnels and size");
 }
 
+#[test]
+fn resets() {
+    run("Resets");
+}
+
 /// Damaged and truncated frames meet the same end on both sides.
 #[test]
 fn host_and_kernel_agree() {

@@ -300,6 +300,8 @@ words! {
         Last = "last",
         /// They are dropped (`no_backend`).
         Drop = "drop",
+        /// The same, but segments of TCP are answered by a reset.
+        Reset = "reset",
         /// They go to the sorry backends.
         Sorry = "sorry",
     }

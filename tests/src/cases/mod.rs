@@ -1,5 +1,5 @@
 //! The table of packets: what goes in, the verdict, what comes out. A row of the list of conformance has one case or
-//! more here, or stands among what is not done yet.
+//! more here.
 //!
 //! Rule 0: only a VIP's packets are ever judged, dropped or changed. What is passed or dropped leaves as it came.
 
@@ -10,6 +10,7 @@ mod ipv4;
 mod ipv6;
 mod mss;
 mod neighbour;
+mod reset;
 mod syn;
 mod tcp;
 mod tunnel;
@@ -100,6 +101,7 @@ pub fn areas() -> Vec<(&'static str, Vec<Case>)> {
         ("UDP", udp::cases()),
         ("ICMP and ICMPv6", icmp::cases()),
         ("Backends, tunnels and size", tunnel::cases()),
+        ("Resets", reset::cases()),
     ]
 }
 
@@ -206,6 +208,12 @@ impl Row {
     fn told(self, frame: Vec<u8>, backend: &str) -> Case {
         let vip = self.vip.clone();
         Case { vip, ..self.answered(Verdict::TooBigAnswered, frame) }.chose(&[backend])
+    }
+
+    /// Answered by this frame, for want of a backend.
+    fn reset(self, frame: Vec<u8>) -> Case {
+        let vip = self.vip.clone();
+        Case { vip, ..self.answered(Verdict::Reset, frame) }
     }
 
     /// Sent to the backend by L2.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_common::abi::NO_BACKEND;
-use lb_userspace::config::{self, Announce, BadFlags, Config, Forward, Hash, Protocol, Syn};
+use lb_userspace::config::{self, Announce, BadFlags, Config, Forward, Hash, OnEmpty, Protocol, Syn};
 
 use crate::{
     reference::{self, Options},
@@ -108,6 +108,7 @@ impl Variation {
                         .iter()
                         .map(|number| plain_signature(config, *number))
                         .collect(),
+                    reset: service.health.on_empty == OnEmpty::Reset,
                     mss: service.mss,
                 });
             }

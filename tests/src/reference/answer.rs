@@ -1,10 +1,11 @@
-//! What the driver answers itself: ARP, neighbour solicitations, echo requests, and packets that are too big.
+//! What the driver answers itself: ARP, neighbour solicitations, echo requests, packets that are too big, and segments
+//! for services without a backend.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header,
-    Ipv6Header, icmpv4,
+    Ipv6Header, TcpHeader, icmpv4,
 };
 
 use super::{
@@ -170,6 +171,61 @@ impl Reference {
             _ => unreachable!("both ends of a packet are of one family"),
         }
         out.extend(quoted);
+    }
+
+    /// Row 72: what a host sends that has no such port (RFC 9293, 3.10.7.1).
+    pub(super) fn answer_by_reset(
+        &self,
+        frame: &Frame,
+        link: &Link,
+        network: &Network,
+        out: &mut Vec<u8>,
+    ) -> Result<Verdict, Verdict> {
+        let segment = frame.at(network.l4, 20).ok_or(Verdict::NoBackend)?;
+        let number = |at: usize| u32::from_be_bytes(segment[at..at + 4].try_into().expect("4 bytes"));
+        let has = |flag: u8| segment[13] & flag != 0;
+        let (fin, syn, rst, ack) = (1, 2, 4, 16);
+        if has(rst) {
+            return Err(Verdict::NoBackend);
+        }
+        let mut reset = TcpHeader::new(be16(segment, 2), be16(segment, 0), 0, 0);
+        reset.rst = true;
+        if has(ack) {
+            reset.sequence_number = number(8);
+        } else {
+            let data = network.end() - network.l4 - usize::from(segment[12] >> 4) * 4;
+            let length = data as u32 + u32::from(has(syn)) + u32::from(has(fin));
+            reset.ack = true;
+            reset.acknowledgment_number = number(4).wrapping_add(length);
+        }
+        out.clear();
+        out.extend(link.source);
+        out.extend(self.our_mac());
+        out.extend(&link.header[12..]);
+        match (network.destination, network.source) {
+            (IpAddr::V4(vip), IpAddr::V4(client)) => {
+                let mut ip = Ipv4Header::new(20, 64, IpNumber::TCP, vip.octets(), client.octets()).expect("it fits");
+                ip.dont_fragment = true;
+                ip.header_checksum = ip.calc_header_checksum();
+                reset.checksum = reset.calc_checksum_ipv4(&ip, &[]).expect("it fits");
+                out.extend(ip.to_bytes());
+            }
+            (IpAddr::V6(vip), IpAddr::V6(client)) => {
+                let ip = Ipv6Header {
+                    payload_length: 20,
+                    next_header: IpNumber::TCP,
+                    hop_limit: 64,
+                    source: vip.octets(),
+                    destination: client.octets(),
+                    ..Ipv6Header::default()
+                };
+                reset.checksum = reset.calc_checksum_ipv6(&ip, &[]).expect("it fits");
+                out.extend(ip.to_bytes());
+            }
+            _ => unreachable!("both ends of a packet are of one family"),
+        }
+        out.extend(reset.to_bytes());
+        Ok(Verdict::Reset)
     }
 }
 

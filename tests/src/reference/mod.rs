@@ -352,7 +352,12 @@ impl Reference {
         let ring = &self.setup.rings[service.ring];
         let slot = judgement.hash as usize % ring.len();
         judgement.slot = Some(slot);
-        judgement.backend = Some(ring[slot].ok_or(Verdict::NoBackend)?);
+        let Some(backend) = ring[slot] else {
+            let is_tcp = segment.is_some_and(|segment| segment.tcp.is_some());
+            let may_reset = service.reset && is_tcp && matches!(network.shape, Ok(Shape::Whole));
+            return if may_reset { self.answer_by_reset(frame, link, network, out) } else { Err(Verdict::NoBackend) };
+        };
+        judgement.backend = Some(backend);
         self.send(frame, link, network, service, segment, judgement, out)
     }
 }

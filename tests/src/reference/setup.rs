@@ -52,6 +52,8 @@ pub struct Service {
     pub syn: SynPolicy,
     /// What SYNs are looked for.
     pub signatures: Vec<Signature>,
+    /// Segments are answered by a reset where its ring has no backend.
+    pub reset: bool,
     /// The MSS that SYNs are lowered to.
     pub mss: Option<u16>,
 }

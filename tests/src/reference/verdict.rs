@@ -28,6 +28,7 @@ pub enum Verdict {
     NoNeighbour,
     NoHeadroom,
     TooBig,
+    Reset,
 }
 
 /// What becomes of a frame.
@@ -70,6 +71,7 @@ impl Verdict {
         Verdict::NoNeighbour,
         Verdict::NoHeadroom,
         Verdict::TooBig,
+        Verdict::Reset,
     ];
 
     /// The name in counters.
@@ -99,6 +101,7 @@ impl Verdict {
             Verdict::NoNeighbour => "no_neighbour",
             Verdict::NoHeadroom => "no_headroom",
             Verdict::TooBig => "too_big",
+            Verdict::Reset => "reset",
         }
     }
 
@@ -117,7 +120,8 @@ impl Verdict {
             | Verdict::ArpAnswered
             | Verdict::NdAnswered
             | Verdict::EchoAnswered
-            | Verdict::TooBigAnswered => Action::Transmit,
+            | Verdict::TooBigAnswered
+            | Verdict::Reset => Action::Transmit,
             Verdict::Redirected => Action::Redirect,
             Verdict::Malformed
             | Verdict::Martian

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::super::check::{Faults, distinct_backends, not_a_vip, sorted};
 use super::super::error::{Span, quoted};
 use super::super::raw::{Number, Service as Raw};
-use super::super::{Backend, HealthPolicy, Vip, syntax};
+use super::super::{Backend, HealthPolicy, Protocol, Vip, syntax};
 use super::read::{checks, time};
 use super::{Check, OnEmpty, Via};
 
@@ -112,6 +112,7 @@ fn sorry(
     }
     let default = if raw.sorry.is_some() { OnEmpty::Sorry } else { OnEmpty::Last };
     let on_empty = faults.word("on_empty", raw.on_empty.as_ref(), default);
+    let has_tcp = vips.iter().any(|vip| vip.get_ref().protocol == Protocol::Tcp);
     match (&raw.on_empty, &raw.sorry) {
         (Some(written), None) if on_empty == OnEmpty::Sorry => {
             let message = format!("service {}: on_empty = \"sorry\" without sorry backends", quoted(service));
@@ -120,6 +121,10 @@ fn sorry(
         (Some(written), Some(list)) if on_empty != OnEmpty::Sorry => {
             let message = format!("service {}: sorry backends, but on_empty = \"{on_empty}\"", quoted(service));
             faults.add_pair(written.span(), message, "remove one of the two keys", list.span.clone());
+        }
+        (Some(written), None) if on_empty == OnEmpty::Reset && !has_tcp && !vips.is_empty() => {
+            let message = format!("service {}: on_empty = \"reset\", but no VIP is of tcp", quoted(service));
+            faults.add(written.span(), message, "other packets are dropped: write on_empty = \"drop\"");
         }
         (_, Some(list)) if list.items.is_empty() => {
             let message = format!("service {}: no sorry backend", quoted(service));

@@ -88,6 +88,12 @@ fn what_cannot_work_is_refused() {
         ("check = \"tcp\"\nquorum = 11", "quorum 11: the service has 10 backends", "write 10 or less"),
         ("check = \"tcp\"\nquorum = 0", "quorum 0: no service is below that", "leave the key out"),
         ("check = \"tcp\"\non_empty = \"sorry\"", "on_empty = \"sorry\" without sorry backends", "name them"),
+        (
+            "check = \"tcp\"\non_empty = \"rst\"",
+            "on_empty \"rst\": not one of last, drop, reset, sorry",
+            "without this key",
+        ),
+        ("check = \"tcp\"\non_empty = \"reset\"\nsorry = \"10.0.0.99\"", "but on_empty = \"reset\"", "remove one"),
         ("check = \"tcp\"\non_empty = \"drop\"\nsorry = \"10.0.0.99\"", "but on_empty = \"drop\"", "remove one"),
         ("check = \"tcp\"\nsorry = \"10.0.0.11\"", "both a backend and a sorry backend", "remove one"),
     ];
@@ -111,6 +117,19 @@ fn a_check_needs_a_vip_of_its_protocol_and_a_port() {
     assert!(with("192.0.2.1:*", "\"tcp\"").unwrap_err().contains("no port to check"));
     assert_eq!(with("192.0.2.1:*", "{ port = 21 }"), Ok(()));
     assert_eq!(with("192.0.2.1:*", "\"ftp\""), Ok(()));
+}
+
+#[test]
+fn only_tcp_is_reset() {
+    let with = |vip: &str| {
+        let text = format!(
+            "interface = \"eth0\"\n[service.a]\nvip = \"{vip}\"\nbackends = \"10.0.0.11\"\non_empty = \"reset\"\n"
+        );
+        parse("weir.toml", &text).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(with("192.0.2.1:53"), Ok(()));
+    let said = with("192.0.2.1:53/udp").unwrap_err();
+    assert!(said.contains("on_empty = \"reset\", but no VIP is of tcp") && said.contains("5:12"), "{said}");
 }
 
 #[test]
