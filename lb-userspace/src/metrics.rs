@@ -15,7 +15,7 @@ use lb_common::abi::NextHop;
 
 use self::page::{Labels, Page};
 use crate::{
-    datapath::{Access, Datapath, Pins},
+    datapath::{Access, Datapath, Lost, Pins},
     health::Checked,
     links::{self, Link, Mode},
     plan::{DescribedService, Description},
@@ -38,6 +38,7 @@ pub fn read(pins: &Pins, report: &Report, checks: &[Checked]) -> Result<String> 
     packets(&mut page, &datapath)?;
     vips(&mut page, &datapath, &description)?;
     signatures(&mut page, &datapath, &description)?;
+    samples(&mut page, pins)?;
     services(&mut page, &description);
     backends(&mut page, &datapath, &description)?;
     health::page(&mut page, &description, checks)?;
@@ -166,6 +167,14 @@ fn signatures(page: &mut Page, datapath: &Datapath, description: &Description) -
     page.gauge("weir_syn_dropping", "Whether SYNs that match it are dropped, but for the budget.", dropping);
     let off = [(Labels::default(), flag(datapath.syn_is_off()))];
     page.gauge("weir_syn_off", "Whether `weir syn off` has stopped all dropping of SYNs.", off);
+    Ok(())
+}
+
+fn samples(page: &mut Page, pins: &Pins) -> Result<()> {
+    let Lost { over_budget, ring_full } = Lost::ever(pins)?;
+    let lost = [("over_budget", over_budget), ("ring_full", ring_full)];
+    let lost = lost.map(|(reason, count)| (Labels::of(&[("reason", reason)]), count as f64));
+    page.counter("weir_samples_lost_total", "Samples that a capture wanted and did not get.", lost);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     config::SeenState,
-    datapath::Datapath,
+    datapath::{Datapath, Lost},
     explain::{Answer, Question},
     links::{Link, Mode, mac_text},
     offloads::{self, Offloads},
@@ -300,6 +300,8 @@ pub struct Status {
     pub packets: u64,
     /// Packets dropped.
     pub dropped: u64,
+    /// Samples that captures have lost since the tables were made.
+    pub samples_lost: Lost,
     /// Where metrics are served, while an agent is running.
     pub metrics: Vec<report::Port>,
     /// Who is notified, and what became of it, while an agent is running.
@@ -445,6 +447,7 @@ pub fn status(
         interfaces,
         packets: stats.packets,
         dropped: stats.dropped(),
+        samples_lost: Lost::ever(datapath.pins()).unwrap_or_default(),
         metrics: report.as_ref().map(|report| report.metrics.clone()).unwrap_or_default(),
         receivers: report.as_ref().map(|report| report.receivers.clone()).unwrap_or_default(),
         warnings,
@@ -516,6 +519,11 @@ pub fn status_text(status: &Status) -> String {
     line("configuration", format!("{configuration}, services: {services}, VIPs: {vips}, backends: {backends}"));
     line("tables", tables.clone());
     line("packets", format!("{packets} seen, {dropped} dropped"));
+    let Lost { over_budget, ring_full } = status.samples_lost;
+    if over_budget + ring_full > 0 {
+        let lost = format!("{over_budget} lost over the budget, {ring_full} while the reader was slow (weir capture)");
+        line("samples", lost);
+    }
     for warning in &status.warnings {
         line("warning", warning.clone());
     }

@@ -17,6 +17,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
     time::{ClockId, clock_gettime},
 };
+use serde::Serialize;
 
 use super::{Access, Pins, Plain, mapped::Mapped, open_map};
 
@@ -24,12 +25,30 @@ use super::{Access, Pins, Plain, mapped::Mapped, open_map};
 const LEASE: Duration = Duration::from_secs(3);
 
 /// Samples that were wanted and not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Lost {
     /// There was no budget left for them.
     pub over_budget: u64,
     /// Whoever captures had not made room for them.
     pub ring_full: u64,
+}
+
+impl Lost {
+    /// Since the tables were made.
+    pub fn ever(pins: &Pins) -> Result<Self> {
+        Self::of(&sampler(pins)?)
+    }
+
+    fn of(sampler: &PerCpuArray<MapData, Plain<Sampler>>) -> Result<Self> {
+        Ok(sampler.get(&0, 0)?.iter().fold(Lost::default(), |sum, Plain(one)| Lost {
+            over_budget: sum.over_budget + one.over_budget,
+            ring_full: sum.ring_full + one.ring_full,
+        }))
+    }
+}
+
+fn sampler(pins: &Pins) -> Result<PerCpuArray<MapData, Plain<Sampler>>> {
+    Ok(PerCpuArray::try_from(Map::PerCpuArray(open_map(&pins.tables(), "SAMPLER")?))?)
 }
 
 /// The programs sample as long as this lives and is renewed.
@@ -65,18 +84,17 @@ impl Capturing {
             pins.root().display()
         );
         let map = |name: &str| open_map(&pins.tables(), name);
-        let sampler = Map::PerCpuArray(map("SAMPLER")?);
         let mut capturing = Capturing {
             pins: pins.clone(),
             inode: fs::metadata(&path)?.ino(),
             events: RingBuf::try_from(Map::RingBuf(map("EVENTS")?))?,
             capture: Mapped::new(&map("CAPTURE")?, Access::Write)?,
             counts: Mapped::new(&map("COUNTS")?, Access::Write)?,
-            sampler: PerCpuArray::try_from(sampler)?,
+            sampler: sampler(pins)?,
             before: Lost::default(),
             _lock: lock,
         };
-        capturing.before = capturing.lost_ever()?;
+        capturing.before = Lost::of(&capturing.sampler)?;
         // What somebody who died had asked for.
         capturing.listen(0);
         while capturing.events.next().is_some() {}
@@ -115,19 +133,11 @@ impl Capturing {
 
     /// Samples lost since the start.
     pub fn lost(&self) -> Result<Lost> {
-        let now = self.lost_ever()?;
+        let now = Lost::of(&self.sampler)?;
         Ok(Lost {
             over_budget: now.over_budget.saturating_sub(self.before.over_budget),
             ring_full: now.ring_full.saturating_sub(self.before.ring_full),
         })
-    }
-
-    fn lost_ever(&self) -> Result<Lost> {
-        let samplers = self.sampler.get(&0, 0)?;
-        Ok(samplers.iter().fold(Lost::default(), |sum, Plain(one)| Lost {
-            over_budget: sum.over_budget + one.over_budget,
-            ring_full: sum.ring_full + one.ring_full,
-        }))
     }
 
     fn listen(&self, listening: u64) {

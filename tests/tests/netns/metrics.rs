@@ -47,6 +47,7 @@ fn metrics_say_what_was_forwarded() {
         "weir_next_hops{state=\"known\"} 2",
         "weir_config_last_reload_successful 1",
         "weir_metrics_left_out 0",
+        "weir_samples_lost_total{reason=\"ring_full\"} 0",
     ] {
         assert!(page.lines().any(|line| line == sample), "{sample}:\n{page}");
     }
