@@ -136,6 +136,34 @@ fn a_reader_s_faults_are_errors_for_it_alone() {
     assert_eq!(net.ask(URL, 10).len(), 10);
 }
 
+/// In a flood, a reader that stands still lets the ring fill, and one that reads is given no more than the budget.
+#[test]
+fn what_is_lost_is_counted() {
+    let net = serving("lost");
+    let mut capture = capture(&net, &["-w", "-"]).spawn().unwrap();
+    let mut samples = capture.stdout.take().unwrap();
+    samples.read_exact(&mut [0; 8]).unwrap();
+    let pid = Pid::from_raw(capture.id() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let mut flood = net.client.command("hping3");
+    flood.args(["--quiet", "--flood", "-S", "-p", "80", "10.1.0.100"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let flood = net.client.spawn("hping3", &mut flood).unwrap();
+    let lost = |reason: &str| net.json(&["status"])["samples_lost"][reason].as_u64().unwrap();
+    wait_until("the ring is full", PATIENCE, || lost("ring_full") > 0).unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut samples, &mut std::io::sink()).unwrap());
+    wait_until("the budget is used up", PATIENCE, || lost("over_budget") > 0).unwrap();
+    drop(flood);
+    kill(pid, Signal::SIGINT).unwrap();
+    let output = capture.wait_with_output().unwrap();
+    reader.join().unwrap();
+    let (over_budget, ring_full) = (lost("over_budget"), lost("ring_full"));
+    let expected = format!("lost: {over_budget} over the budget of samples, {ring_full} while the reader was slow");
+    assert!(said(&output).ends_with(&expected), "{}: {expected}", said(&output));
+    let status = String::from_utf8(net.weir(&["status"]).stdout).unwrap();
+    assert!(status.contains(&format!("{over_budget} lost over the budget")), "{status}");
+}
+
 /// As the manual of the control socket shows it.
 #[test]
 fn an_agent_streams_samples() {
