@@ -1,6 +1,9 @@
 //! The SYN filter on real packets: floods and tools as they are, made by hping3, tcptraceroute and scamper.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use lb_userspace::lab::{Running, wait_for, wait_until};
 use serde_json::Value;
@@ -8,6 +11,8 @@ use serde_json::Value;
 use crate::net::*;
 
 const VIP: &str = "10.1.0.100";
+/// And some more.
+const MINUTE: Duration = Duration::from_secs(90);
 
 fn web(syn: &str) -> String {
     config(&format!("{syn}\n[service.web]\nvip = \"{VIP}:80\"\nbackends = [\"10.1.0.11\", \"10.1.0.12\"]\n"))
@@ -67,6 +72,28 @@ fn auto_drops_a_flood_and_clients_do_not_notice() {
     assert!(dropping(&net), "the minute is not over");
     wait_until("more is dropped", PATIENCE, || service(&net)["vips"][0]["syn_dropped"] != dropped).unwrap();
     flood.stop(PATIENCE).unwrap();
+}
+
+/// A minute by the kernel's clock, which nobody can wind; without an agent it is one as well.
+#[test]
+fn auto_counts_again_after_a_minute() {
+    let mut net = Net::forwarding("syn-minute", 2, &web("[syn]\nthreshold = \"50/s\"\nbudget = \"0/s\""));
+    let mut flood = flood(&net);
+    wait_until("the flood is dropped", PATIENCE, || dropping(&net)).unwrap();
+    flood.stop(PATIENCE).unwrap();
+    net.agent().stop(PATIENCE).unwrap();
+    let begin = Instant::now();
+    wait_until("it is counted again", MINUTE, || !dropping(&net)).unwrap();
+    assert!(begin.elapsed() > Duration::from_secs(55), "after {:?}", begin.elapsed());
+    let before = service(&net)["vips"][0]["syn_dropped"].clone();
+    let one = ["--quiet", "-S", "-w", "0", "-c", "3", "-i", "u2000", "-p", "80", VIP];
+    net.client.output("hping3", &one).unwrap();
+    let after = service(&net);
+    assert_eq!(after["vips"][0]["syn_dropped"], before, "{after}");
+
+    // An agent that saw it drop says that it does no more.
+    net.run(&web("[syn]\nthreshold = \"50/s\"\nbudget = \"0/s\""), &[]);
+    assert!(!dropping(&net));
 }
 
 /// Who measures the Internet with SYNs like the flood's gets answers.
