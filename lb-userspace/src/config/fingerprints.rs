@@ -27,6 +27,7 @@ const HOPS: u8 = 40;
 const P0F: &str = "p0f 3.09, p0f.fp, [tcp:request]";
 const MASSCAN: &str = "masscan, src/templ-pkt.c, default_tcp_template";
 const ZMAP: &str = "zmap, src/probe_modules/module_tcp_synscan.c and packet.c";
+const ATLAS: &str = "ripe-atlas-software-probe, eperd/traceroute.c, send_pkt; a text may follow the header";
 const RUN: &str = "observed, Debian 12's package";
 
 /// All of them.
@@ -61,6 +62,7 @@ pub const FINGERPRINTS: &[Fingerprint] = &[
     probe("hping3 -S", RUN, (512, 512), Options::NONE, (40, 40), 64),
     probe("scamper ping -P tcp-syn", RUN, (65_535, 65_535), Options::NONE, (40, 40), 64),
     probe("scamper trace -P TCP", RUN, (0, 0), Options::NONE, (40, 40), 0),
+    probe("RIPE Atlas traceroute over TCP", ATLAS, (0, 0), Options::NONE, (40, 4_136), 0),
     probe("tcptraceroute", RUN, (0, 0), Options::NONE, (40, 40), 0),
 ];
 

@@ -106,8 +106,14 @@ fn tools_that_measure_live_on_the_budget() {
     assert!(of_tcptraceroute["syn_let"].as_u64().unwrap() >= 3, "{of_tcptraceroute}");
     let said = net.client.output("scamper", &["-I", &format!("trace -P TCP -d 80 {VIP}")]).unwrap();
     assert!(said.contains("[open]"), "{said}");
+    let of_both = service(&net)["vips"][0].clone();
+    assert!(of_both["syn_let"].as_u64() > of_tcptraceroute["syn_let"].as_u64(), "{of_both}");
+    // As RIPE Atlas sends it: a text of 36 bytes and an end behind the header.
+    let atlas = ["-S", "-w", "0", "-d", "37", "-c", "3", "-i", "u10000", "-p", "80", VIP];
+    let said = net.client.output("hping3", &atlas).unwrap();
+    assert_eq!(said.matches("flags=SA").count(), 3, "{said}");
     let after = service(&net)["vips"][0].clone();
-    assert!(after["syn_let"].as_u64() > of_tcptraceroute["syn_let"].as_u64(), "{after}");
+    assert_eq!(after["syn_let"].as_u64(), of_both["syn_let"].as_u64().map(|let_through| let_through + 3), "{after}");
     assert_eq!((after["syn_dropped"].as_u64(), net.verdict("syn_flood")), (Some(0), 0));
 }
 

@@ -134,7 +134,7 @@ fn the_built_in_signature_matches_no_common_system() {
     let matched: Vec<_> = FINGERPRINTS.iter().filter(|system| system.is_matched(&built_in.conditions)).collect();
     assert!(matched.iter().all(|system| system.probes));
     let names: Vec<_> = matched.iter().map(|system| system.system).collect();
-    assert_eq!(names, ["masscan, early", "scamper trace -P TCP", "tcptraceroute"]);
+    assert_eq!(names, ["masscan, early", "scamper trace -P TCP", "RIPE Atlas traceroute over TCP", "tcptraceroute"]);
 }
 
 #[test]
