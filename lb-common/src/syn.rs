@@ -219,9 +219,12 @@ impl<T: Tables> Path<'_, T> {
             return;
         }
         store(word!(matches, told), span(now) << 32 | (matched & 0xffff_ffff));
+        // What came long ago, and after it nothing until now, is of no second that is still measured.
+        let late = (span(now) >> 2).wrapping_sub(told >> 34) & (u32::MAX as u64 >> 2) > SECOND >> TOLD_SHIFT;
+        let news = if late { 1 } else { (matched as u32).wrapping_sub(told as u32) as u64 };
         let total = word!(state, total);
         // SAFETY: a word of a state.
-        unsafe { self.tables.add(total, (matched as u32).wrapping_sub(told as u32) as u64) };
+        unsafe { self.tables.add(total, news) };
         let (second, mark) = ((now / SECOND) & 0xffff_ffff, load(word!(state, mark)));
         let seconds = (second as u32).wrapping_sub((mark >> 32) as u32);
         // A CPU that is late by a second has been overtaken.
@@ -231,7 +234,8 @@ impl<T: Tables> Path<'_, T> {
         let total = load(total);
         store(word!(state, mark), second << 32 | (total & 0xffff_ffff));
         if (total as u32).wrapping_sub(mark as u32) as u64 > policy.threshold as u64 * seconds as u64 {
-            store(word!(state, until), now + HOLD);
+            // From the end of the second that was measured, which may be long past if nothing matched since.
+            store(word!(state, until), ((mark >> 32) + 1) * SECOND + HOLD);
         }
     }
 

@@ -253,6 +253,8 @@ pub fn count(outcome: &Outcome) -> Counted {
             *syn.counter(events) += 1;
             events.syn_dropped += (outcome.verdict as u32 == Verdict::SynFlood as u32) as u64;
             events.syn_capped += (outcome.verdict as u32 == Verdict::SynCapped as u32) as u64;
+            events.syn_let += (outcome.marks & Outcome::SYN_LET != 0) as u64;
+            events.syn_allowed += (outcome.marks & Outcome::SYN_ALLOWED != 0) as u64;
             if outcome.signature != NONE
                 && let Some(matches) = matches(outcome.vip, outcome.signature)
             {
@@ -283,6 +285,4 @@ fn count_marks(vip: &mut VipEvents, marks: u32) {
     vip.icmp_errors += (marks & Outcome::ICMP_ERROR != 0) as u64;
     vip.small_mtu += (marks & Outcome::SMALL_MTU != 0) as u64;
     vip.mss_lowered += (marks & Outcome::MSS_LOWERED != 0) as u64;
-    vip.syn_let += (marks & Outcome::SYN_LET != 0) as u64;
-    vip.syn_allowed += (marks & Outcome::SYN_ALLOWED != 0) as u64;
 }

@@ -339,6 +339,7 @@ fn describe(
         syn_filter: syn::describe(config, service, ids),
         slots: service.slots,
         mss: service.mss,
+        on_empty: service.health.on_empty.to_string(),
         ring,
         vips: vips.map(|(vip, id)| DescribedVip { vip: vip.to_string(), id: *id }).collect(),
         backends,

@@ -250,10 +250,12 @@ syn = "drop"
 [service.local]
 vip = "192.0.2.71:80"
 backends = ["10.0.0.71"]
+syn = "drop"
 
 [service.unresolved]
 vip = "192.0.2.72:80"
 backends = ["10.0.0.72"]
+syn = "drop"
 
 [service.beside]
 vip = "192.0.2.73:80"

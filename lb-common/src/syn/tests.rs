@@ -150,7 +150,7 @@ fn over_time_no_more_than_the_budget_is_let_through() {
     }
 }
 
-/// Each finds the same token; what all took is paid for.
+/// Each finds the same token; while others are still being paid for, what all took is.
 #[test]
 fn cpus_that_meet_take_a_token_each_and_all_are_paid_for() {
     let world = World::new(policy(SynPolicy::DROP, 0, 100));
@@ -182,6 +182,18 @@ fn a_cap_bounds_what_does_not_match() {
     }
     assert!((500..=551).contains(&through), "{through} in 10 seconds");
     assert_eq!(world.matching(0), Ruling::Pass, "what matches is another matter");
+}
+
+/// What a CPU had not told when the flood ended does not look like a flood to whoever tells it a minute later.
+#[test]
+fn what_is_told_late_is_no_flood() {
+    let world = World::new(policy(SynPolicy::AUTO, 100, 0));
+    world.flood(200_000, 3);
+    world.now.set(world.now.get() + 70 * SECOND);
+    for number in 0..40 {
+        world.now.set(world.now.get() + SECOND / 4);
+        assert_eq!(world.matching(number % CPUS), Ruling::Pass, "{number}");
+    }
 }
 
 #[test]

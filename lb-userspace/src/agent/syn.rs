@@ -14,7 +14,7 @@ use crate::{
 pub struct Seen {
     /// All dropping is stopped.
     pub off: bool,
-    /// How much each signature of a service in mode auto had matched, and whether those were dropped.
+    /// How much each signature of a service in mode auto had matched, and whether there are too many of those.
     signatures: BTreeMap<(String, String), (u64, bool)>,
 }
 
@@ -42,7 +42,7 @@ impl Seen {
 impl Seen {
     /// The services that SYNs are dropped for.
     fn dropping(&self) -> BTreeSet<&str> {
-        let drops = self.signatures.iter().filter(|(_, (_, drops))| *drops);
+        let drops = self.signatures.iter().filter(|(_, (_, drops))| *drops && !self.off);
         drops.map(|((service, _), _)| &service[..]).collect()
     }
 }
@@ -64,7 +64,8 @@ impl Agent {
                 continue;
             }
             let result = if *drops {
-                format!("dropped from here on, {} matched in the last second", total.saturating_sub(earlier))
+                let would = if self.syn.off { "would be dropped but for `weir syn off`" } else { "dropped" };
+                format!("{would} from here on, {} matched in the last second", total.saturating_sub(earlier))
             } else {
                 "counted again, a minute has passed below the threshold".to_owned()
             };

@@ -43,12 +43,11 @@ impl Ways {
 
     /// Writes what is known now of the ways to some backends.
     pub fn apply(&self, datapath: &Datapath, changes: &[(IpAddr, NextHop)]) {
-        for (backend, next_hop) in changes {
-            for (id, l2) in self.ids.get(backend).into_iter().flatten() {
-                let (entry, interface, mtu) = self.way(*backend, next_hop, *l2);
-                datapath.set_next_hop(*id, entry, interface, mtu);
-            }
-        }
+        let ways = changes.iter().flat_map(|(backend, next_hop)| {
+            let ids = self.ids.get(backend).into_iter().flatten();
+            ids.map(move |(id, l2)| (*id, self.way(*backend, next_hop, *l2)))
+        });
+        datapath.set_next_hops(&ways.collect::<Vec<_>>());
     }
 
     fn way(&self, backend: IpAddr, next_hop: &NextHop, l2: bool) -> Way {

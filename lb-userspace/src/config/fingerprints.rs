@@ -17,6 +17,8 @@ pub struct Fingerprint {
     pub length: (u16, u16),
     /// The TTL that it begins with; 0 if it begins with any.
     pub ttl: u8,
+    /// Whether something may follow the header, as bits of [`abi::Signature::payload`].
+    pub payload: u8,
     /// It probes networks: that it looks like a flood is no accident.
     pub probes: bool,
 }
@@ -67,7 +69,16 @@ pub const FINGERPRINTS: &[Fingerprint] = &[
 ];
 
 const fn stack(system: &'static str, source: &'static str, window: (u16, u16), length: u16, ttl: u8) -> Fingerprint {
-    Fingerprint { system, source, window, options: Options::SOME, length: (length, length), ttl, probes: false }
+    Fingerprint {
+        system,
+        source,
+        window,
+        options: Options::SOME,
+        length: (length, length),
+        ttl,
+        payload: 1,
+        probes: false,
+    }
 }
 
 const fn probe(
@@ -78,7 +89,9 @@ const fn probe(
     length: (u16, u16),
     ttl: u8,
 ) -> Fingerprint {
-    Fingerprint { system, source, window, options, length, ttl, probes: true }
+    // What is longer than its header has something behind it.
+    let payload = if length.1 > 100 { 3 } else { 1 };
+    Fingerprint { system, source, window, options, length, ttl, payload, probes: true }
 }
 
 impl Fingerprint {
@@ -92,7 +105,7 @@ impl Fingerprint {
             && (overlaps(signature.length, self.length) || overlaps(signature.length, (shortest + 20, longest + 20)))
             && signature.ttl_low <= ttl.1
             && ttl.0 <= signature.ttl_low.saturating_add(signature.ttl_width)
-            && signature.payload & 1 != 0
+            && signature.payload & self.payload != 0
             // A client picks its port where its system picks them.
             && (self.probes || overlaps(signature.source_port, (1_024, u16::MAX)))
     }

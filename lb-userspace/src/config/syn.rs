@@ -43,6 +43,40 @@ impl Signature {
     }
 }
 
+/// Its conditions, as they are written; those that every SYN meets are left out.
+impl fmt::Display for Signature {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let (own, every) = (&self.conditions, everything());
+        let range = |low: u32, width: u32| {
+            if width == 0 { low.to_string() } else { format!("{low}-{}", low + width) }
+        };
+        let span = |span: Span16| range(span.low.into(), span.width.into());
+        let mut conditions = Vec::new();
+        for (key, own, every) in [
+            ("window", own.window, every.window),
+            ("length", own.length, every.length),
+            ("source_port", own.source_port, every.source_port),
+            ("port", own.port, every.port),
+        ] {
+            if own != every {
+                conditions.push(format!("{key} {}", span(own)));
+            }
+        }
+        if (own.ttl_low, own.ttl_width) != (every.ttl_low, every.ttl_width) {
+            conditions.push(format!("ttl {}", range(own.ttl_low.into(), own.ttl_width.into())));
+        }
+        if own.options != every.options {
+            let named = [(Options::NONE, "none"), (Options::PADDING, "padding"), (Options::SOME, "some")];
+            let named = named.into_iter().filter(|(bit, _)| own.options & bit != 0).map(|(_, name)| name);
+            conditions.push(format!("options {}", named.collect::<Vec<_>>().join(" or ")));
+        }
+        if own.payload != every.payload {
+            conditions.push(format!("payload {}", own.payload & 2 != 0));
+        }
+        formatter.write_str(&conditions.join(", "))
+    }
+}
+
 /// What every SYN matches that a service gets to see.
 fn everything() -> abi::Signature {
     abi::Signature {

@@ -222,16 +222,26 @@ impl Datapath {
         read!(self.live, backends[id as usize])
     }
 
-    /// Says where a backend's packets go. One store if only the MAC or what is known of it changes; if the way leads over
-    /// another interface, its packets are dropped (and counted) for the moment between.
-    pub fn set_next_hop(&self, id: u16, next_hop: NextHop, interface: u32, mtu: u16) {
-        let id = id as usize;
-        if read!(self.live, backends[id].interface) != interface {
-            write!(self.live, NextHop::default(), backends[id].next_hop);
-            write!(self.live, interface, backends[id].interface);
+    /// Says where backends' packets go: next hop, interface's number, MTU. One store each if only the MAC or what is known of it changes; where
+    /// the way leads over another interface, packets are dropped (and counted) until none that has read the old way is under way.
+    pub fn set_next_hops(&self, ways: &[(u16, (NextHop, u32, u16))]) {
+        let moves = |id: usize, interface| {
+            read!(self.live, backends[id].interface) != interface
+                && read!(self.live, backends[id].next_hop) != NextHop::default()
+        };
+        let moved: Vec<_> = ways.iter().filter(|(id, (_, to, _))| moves((*id).into(), *to)).collect();
+        for (id, _) in &moved {
+            write!(self.live, NextHop::default(), backends[*id as usize].next_hop);
         }
-        write!(self.live, mtu, backends[id].mtu);
-        write!(self.live, next_hop, backends[id].next_hop);
+        if !moved.is_empty() {
+            grace_period();
+        }
+        for (id, (next_hop, interface, mtu)) in ways {
+            let id = *id as usize;
+            write!(self.live, *interface, backends[id].interface);
+            write!(self.live, *mtu, backends[id].mtu);
+            write!(self.live, *next_hop, backends[id].next_hop);
+        }
     }
 
     /// The attached interfaces, by their numbers.

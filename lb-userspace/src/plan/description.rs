@@ -69,6 +69,8 @@ pub struct DescribedService {
     pub slots: u32,
     /// The largest MSS that a SYN may offer, if it is bounded.
     pub mss: Option<u16>,
+    /// What becomes of packets while no backend has a share.
+    pub on_empty: String,
     /// Where in RINGS its ring begins, in slots.
     pub ring: u32,
     /// Its VIP entries.
@@ -102,6 +104,8 @@ impl DescribedService {
 pub struct DescribedFilter {
     /// The signatures, in the order in which they are tried.
     pub signatures: Vec<String>,
+    /// What a SYN must be to match them, in their order.
+    pub conditions: Vec<String>,
     /// Matches a second above which `auto` drops.
     pub threshold: u32,
     /// Matches a second that are let through.
@@ -215,6 +219,8 @@ struct StoredService {
     syn_filter: DescribedFilter,
     slots: u32,
     mss: Option<u16>,
+    #[serde(default)]
+    on_empty: String,
     ring: u32,
     vips: Vec<DescribedVip>,
     /// Which of the sets.
@@ -250,6 +256,7 @@ impl From<Description> for Stored {
                 syn_filter,
                 slots,
                 mss,
+                on_empty,
                 ring,
                 vips,
                 backends,
@@ -260,7 +267,21 @@ impl From<Description> for Stored {
                 sets.push(backends);
                 sets.len() - 1
             });
-            StoredService { name, forward, hash, syn, syn_filter, slots, mss, ring, vips, set, removed, below_quorum }
+            StoredService {
+                name,
+                forward,
+                hash,
+                syn,
+                syn_filter,
+                slots,
+                mss,
+                on_empty,
+                ring,
+                vips,
+                set,
+                removed,
+                below_quorum,
+            }
         };
         let services = services.into_iter().map(&mut store).collect();
         Stored {
@@ -305,6 +326,7 @@ impl TryFrom<Stored> for Description {
                 syn_filter,
                 slots,
                 mss,
+                on_empty,
                 ring,
                 vips,
                 set,
@@ -320,6 +342,7 @@ impl TryFrom<Stored> for Description {
                 syn_filter,
                 slots,
                 mss,
+                on_empty,
                 ring,
                 vips,
                 backends,

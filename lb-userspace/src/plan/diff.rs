@@ -8,7 +8,7 @@ use std::{
 use lb_common::abi::{Settings, Slot};
 use serde::Serialize;
 
-use super::{DescribedBackend, DescribedService, Description, Tables};
+use super::{DescribedBackend, DescribedService, Description, Tables, description::DescribedFilter};
 
 /// What runs: what its tables say and what stands in them.
 pub struct Running<'a> {
@@ -216,13 +216,24 @@ impl Comparison<'_> {
         setting("hash", &old.hash, &new.hash);
         setting("syn", &old.syn, &new.syn);
         let (was, is) = (&old.syn_filter, &new.syn_filter);
-        setting("syn signatures", &was.signatures.join(", "), &is.signatures.join(", "));
+        // Where the names are the same, it is by what they mean that they differ.
+        let meaning = was.signatures == is.signatures;
+        let signatures = |filter: &DescribedFilter| {
+            let pairs = filter.signatures.iter().zip(&filter.conditions);
+            if meaning {
+                pairs.map(|(name, conditions)| format!("{name} ({conditions})")).collect::<Vec<_>>().join(", ")
+            } else {
+                filter.signatures.join(", ")
+            }
+        };
+        setting("syn signatures", &signatures(was), &signatures(is));
         setting("syn threshold", &format!("{}/s", was.threshold), &format!("{}/s", is.threshold));
         setting("syn budget", &format!("{}/s", was.budget), &format!("{}/s", is.budget));
         let rate = |rate: Option<u32>| rate.map_or("unbounded".to_owned(), |rate| format!("{rate}/s"));
         setting("syn_rate", &rate(was.rate), &rate(is.rate));
         let mss = |mss: Option<u16>| mss.map_or("unbounded".to_owned(), |mss| mss.to_string());
         setting("mss", &mss(old.mss), &mss(new.mss));
+        setting("on_empty", &old.on_empty, &new.on_empty);
         setting("slots", &old.slots, &new.slots);
         let had: BTreeSet<&str> = old.vips.iter().map(|vip| vip.vip.as_str()).collect();
         let has: BTreeSet<&str> = new.vips.iter().map(|vip| vip.vip.as_str()).collect();

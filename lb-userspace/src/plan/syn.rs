@@ -96,6 +96,7 @@ pub(super) fn flags(config: &Config, service: &config::Service) -> u16 {
 pub(super) fn describe(config: &Config, service: &config::Service, ids: &[u16]) -> DescribedFilter {
     DescribedFilter {
         signatures: places(service).iter().map(|number| config.signatures[*number].name.clone()).collect(),
+        conditions: places(service).iter().map(|number| config.signatures[*number].to_string()).collect(),
         threshold: service.filter.threshold,
         budget: service.filter.budget,
         rate: service.filter.rate,

@@ -5,7 +5,7 @@ use lb_common::{filter::Syn::*, verdict::Verdict::*};
 use super::{Case, row};
 use crate::{
     frames::{Packet, bare_syn, syn, tcp},
-    setup::{ALLOWING, GUARDED, PICKY, PICKY_V6},
+    setup::{ALLOWING, GUARDED, LOCAL, PICKY, PICKY_V6, UNRESOLVED},
 };
 
 const BACKEND: &str = "10.0.0.15";
@@ -86,6 +86,22 @@ fn allowed() -> Vec<Case> {
         row("46", "a source that is never dropped", flood(PICKY, "198.51.100.64"))
             .under(&ALLOWING)
             .reaches(BACKEND)
+            .syn(ZeroBare)
+            .allowed(),
+        row(
+            "46 73",
+            "a source that is never dropped, the backend's next hop is not known",
+            flood(UNRESOLVED, "198.51.100.64"),
+        )
+        .under(&ALLOWING)
+        .gets_from_service(NoNeighbour)
+        .chose(&["10.0.0.72"])
+        .syn(ZeroBare)
+        .allowed(),
+        row("46 74", "a source that is never dropped, the backend is this host", flood(LOCAL, "198.51.100.64"))
+            .under(&ALLOWING)
+            .gets_from_service(LocalBackend)
+            .chose(&["10.0.0.71"])
             .syn(ZeroBare)
             .allowed(),
         row("46", "the last of them", flood(PICKY, "198.51.100.127"))

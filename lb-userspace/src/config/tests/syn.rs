@@ -124,6 +124,7 @@ fn what_common_systems_send_is_warned_of() {
     assert!(said.contains("macOS") && said.contains("FreeBSD") && !said.contains("OpenBSD"), "{said}");
     assert!(warnings("window = 8192\nttl = \"100-128\"").contains("Windows 7 and 8"));
     assert!(warnings("window = 0").contains("tcptraceroute"));
+    assert!(warnings("window = 0\npayload = true").contains("RIPE Atlas"));
     assert_eq!(warnings("window = \"1-47\"\nttl = \"1-80\"\noptions = [\"none\"]\nsource_port = \"1-1023\""), "");
 }
 

@@ -115,6 +115,30 @@ fn settings_of_all_are_named() {
     assert!(changes.services.is_empty());
 }
 
+/// What decides who is dropped or answered shows, also under an old name.
+#[test]
+fn what_services_do_about_packets_is_named() {
+    let of = |conditions: &str, on_empty: &str| {
+        let signature = format!("[[syn.signature]]\nname = \"mine\"\n{conditions}\n");
+        format!(
+            "{HEAD}{WEB}syn = {{ mode = \"drop\", signatures = [\"mine\"] }}\non_empty = \"{on_empty}\"\n{signature}"
+        )
+    };
+    let old = of("window = \"1-47\"\nttl = 64", "last");
+    for (new, expected) in [
+        (
+            of("window = \"1-65535\"\noptions = [\"none\", \"some\"]", "last"),
+            ("syn signatures", "mine (window 1-47, ttl 64)", "mine (window 1-65535, options none or some)"),
+        ),
+        (of("window = \"1-47\"\nttl = 64", "reset"), ("on_empty", "last", "reset")),
+    ] {
+        let changes = changes(&old, &new);
+        assert_eq!(changes.services.len(), 1, "{changes:?}");
+        let SettingChange { key, from, to } = &changes.services[0].settings[0];
+        assert_eq!((*key, &from[..], &to[..]), expected);
+    }
+}
+
 /// What an override would change, and a drain's step after step: only slots that the backend owned.
 #[test]
 fn overrides_show_and_move_their_own() {

@@ -63,7 +63,7 @@ impl Weir {
         let loaded = datapath::load(&pins.0, Kernel::running()?, &tables, vec![interface])?;
         for id in 0..tables.backends.len() as u16 {
             let mac = [2, 0, 0, 1, (id >> 8) as u8, id as u8];
-            loaded.datapath().set_next_hop(id, NextHop::resolved(mac), 0, 1500);
+            loaded.datapath().set_next_hops(&[(id, (NextHop::resolved(mac), 0, 1500))]);
         }
         Ok(Weir { configuration, loaded, pins })
     }
