@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lb_userspace::lab::wait_for;
+use lb_userspace::{lab::wait_for, links::mac_text};
 
 use super::Seen;
 use crate::{
     ledger::FLOWS,
-    rig::{PATIENCE, Rig, backend_interface, backend_mac},
+    rig::{FIRST_BACKEND, PATIENCE, Rig, backend_interface, backend_mac},
 };
 
 /// How soon frames must arrive again after something is back.
@@ -58,6 +58,9 @@ pub fn neighbour(rig: &mut Rig) -> Result<Seen> {
     for (key, value) in [("base_reachable_time_ms", 200), ("retrans_time_ms", 60), ("delay_first_probe_time", 0)] {
         rig.balancer.set(&format!("net/ipv4/neigh/eth0/{key}"), value)?;
     }
+    // What the kernel has confirmed before goes by the times from before, half a minute.
+    let (address, mac) = (FIRST_BACKEND + PLACE, mac_text(backend_mac(PLACE, 0)));
+    rig.balancer.ip(&format!("neigh change 10.1.0.{address} lladdr {mac} dev eth0 nud stale"))?;
     let owned = rig.owners().0.iter().filter(|owner| **owner == PLACE).count() as u64;
     let from = rig.begin_losses();
     let vanished = Instant::now();
