@@ -1,6 +1,9 @@
 //! Rings, built or changed: one that differs by a few backends from one that is known is not built anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use lb_common::{
     abi::Slot,
@@ -132,7 +135,7 @@ impl RingCache {
         self.rings.is_empty()
     }
 
-    /// The rings of these keys, in their order: kept ones as they are, others changed from a kept one or built, on all CPUs.
+    /// The rings of these keys, in their order: kept ones as they are, others changed from a similar one or built, on all CPUs.
     pub fn rings(&self, wanted: &[RingKey]) -> Vec<Arc<BuiltRing>> {
         let mut bytes = 0;
         let jobs: Vec<(&RingKey, bool)> = wanted
@@ -144,15 +147,16 @@ impl RingCache {
             .collect();
         let missing = jobs.iter().filter(|(key, _)| !self.rings.contains_key(key)).count();
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing);
+        let made = RwLock::default();
         if threads < 2 {
-            return jobs.iter().map(|(key, keep)| self.ring(key, *keep)).collect();
+            return jobs.iter().map(|(key, keep)| self.ring(key, *keep, &made)).collect();
         }
         // One after the other to whoever is free: some take far longer than others.
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some((key, keep)) = jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                done.push((*key, self.ring(key, *keep)));
+                done.push((*key, self.ring(key, *keep, &made)));
             }
             done
         };
@@ -163,28 +167,34 @@ impl RingCache {
         wanted.iter().map(|key| Arc::clone(&done[key])).collect()
     }
 
-    fn ring(&self, key: &RingKey, keep: bool) -> Arc<BuiltRing> {
+    fn ring<'a>(&self, key: &'a RingKey, keep: bool, made: &Made<'a>) -> Arc<BuiltRing> {
         if let Some(ring) = self.rings.get(key) {
             return Arc::clone(ring);
         }
-        let ring = match self.nearest(key) {
-            Some(near) => {
+        let near = self.nearest(key, made);
+        let ring = match near.as_ref().map(|near| &near.content) {
+            Some(Content::Changeable(near)) => {
                 let mut ring = near.clone();
                 ring.become_of(&key.members);
                 ring
             }
-            None => Ring::build(key.slots, &key.members),
+            _ => Ring::build(key.slots, &key.members),
         };
-        Arc::new(BuiltRing::new(key, ring, keep))
+        let ring = Arc::new(BuiltRing::new(key, ring, keep));
+        if keep {
+            made.write().unwrap_or_else(PoisonError::into_inner).push((key, Arc::clone(&ring)));
+        }
+        ring
     }
 
-    /// A kept ring from which this one is made with less work than from nothing.
-    fn nearest(&self, key: &RingKey) -> Option<&Ring> {
+    /// A ring, kept or just made, from which this one is made with less work than from nothing.
+    fn nearest(&self, key: &RingKey, made: &Made) -> Option<Arc<BuiltRing>> {
         // A change costs about what scoring four members does.
         let mut most = key.members.len() / 4;
         let mut nearest = None;
-        for (other, ring) in &self.rings {
-            if let (Some(distance), Content::Changeable(ring)) = (key.distance(other, most), &ring.content) {
+        let made = made.read().unwrap_or_else(PoisonError::into_inner);
+        for (other, ring) in self.rings.iter().chain(made.iter().map(|(key, ring)| (*key, ring))) {
+            if let Some(distance) = key.distance(other, most) {
                 nearest = Some(ring);
                 if distance <= 1 {
                     break;
@@ -192,9 +202,12 @@ impl RingCache {
                 most = distance - 1;
             }
         }
-        nearest
+        nearest.map(Arc::clone)
     }
 }
+
+/// Rings that were made just now and can be changed: sets of backends are often alike.
+type Made<'a> = RwLock<Vec<(&'a RingKey, Arc<BuiltRing>)>>;
 
 /// A slot and its two scores.
 const BYTES_PER_SLOT: usize = size_of::<Slot>() + 16;
