@@ -204,6 +204,10 @@ struct Compared {
 
 impl Comparison<'_> {
     fn changed(&self, old: &DescribedService, new: &DescribedService, known: &mut Known) -> Option<ServiceChange> {
+        // Its ring follows from what is said of it.
+        if old == new && !self.rehash {
+            return None;
+        }
         let compared = self.compare(old, new, known);
         let mut settings = Vec::new();
         let mut setting = |key, from: &dyn ToString, to: &dyn ToString| {
@@ -320,19 +324,23 @@ impl Comparison<'_> {
 /// A ring by whose backends are known.
 struct Ring {
     slots: Vec<Slot>,
-    owners: HashMap<u16, IpAddr>,
+    /// By id.
+    owners: Vec<Option<IpAddr>>,
 }
 
 impl Ring {
     /// The owner of a slot; of one beyond the ring's size that which its flows have here, since a slot is taken by mask.
     fn owner(&self, slot: usize) -> Option<IpAddr> {
         let mask = self.slots.len().checked_sub(1)?;
-        self.owners.get(&self.slots[slot & mask].first).copied()
+        self.owners.get(usize::from(self.slots[slot & mask].first)).copied().flatten()
     }
 }
 
-fn owners(backends: &[DescribedBackend]) -> HashMap<u16, IpAddr> {
-    backends.iter().map(|backend| (backend.id, backend.address)).collect()
+fn owners(backends: &[DescribedBackend]) -> Vec<Option<IpAddr>> {
+    let ids = backends.iter().map(|backend| usize::from(backend.id) + 1).max().unwrap_or(0);
+    let mut owners = vec![None; ids];
+    backends.iter().for_each(|backend| owners[usize::from(backend.id)] = Some(backend.address));
+    owners
 }
 
 fn by_address(backends: &[DescribedBackend]) -> BTreeMap<IpAddr, &DescribedBackend> {
