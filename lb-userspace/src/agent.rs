@@ -175,7 +175,7 @@ impl Wanted {
     fn in_effect(&self, checker: &Checker, now_ms: u64) -> (Config, Health, Vec<overrides::Note>) {
         let (config, notes) = self.overrides.apply(&self.config, now_ms);
         let health = checker.health(&config, now_ms);
-        (health.apply(&config, now_ms), health, notes)
+        (health.apply(config, now_ms), health, notes)
     }
 }
 
@@ -199,6 +199,8 @@ struct Agent {
     running: Generation,
     /// The grace period of the last change, while it lasts.
     grace: Option<JoinHandle<()>>,
+    /// The last change has left much memory to give back.
+    bulky: bool,
     /// What the SYN filter was last seen doing.
     syn: syn::Seen,
     /// What was applied and is to be confirmed.
@@ -249,6 +251,7 @@ impl Agent {
             checker: checker.clone(),
             running,
             grace: None,
+            bulky: false,
             syn,
             pending: None,
             events: VecDeque::new(),

@@ -206,7 +206,7 @@ fn warn_of(config: &Config, output: Output) {
 fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>, state: &Path) -> Result<ExitCode> {
     let config = config::load(file)?;
     let (changes, notes) = match from {
-        Some(from) => (between_files(&config::load(from)?, &config)?, Vec::new()),
+        Some(from) => (between_files(config::load(from)?, config)?, Vec::new()),
         None => {
             let datapath = open(pins)?;
             let overrides = overrides::file::load(&state.join(overrides::file::NAME))?;
@@ -214,7 +214,7 @@ fn plan(pins: &Pins, output: Output, file: &Path, from: Option<&Path>, state: &P
             let (effective, notes) = overrides.apply(&config, now_ms);
             let mut health = health::file::load(state)?;
             health.fit(&effective, now_ms);
-            (against_running(&datapath, &health.apply(&effective, now_ms))?, notes)
+            (against_running(&datapath, &health.apply(effective, now_ms))?, notes)
         }
     };
     if output == Output::Text {
@@ -239,10 +239,10 @@ fn against_running(datapath: &Datapath, config: &Config) -> Result<Changes> {
     Ok(changes)
 }
 
-fn between_files(from: &Config, to: &Config) -> Result<Changes> {
+fn between_files(from: Config, to: Config) -> Result<Changes> {
     // The same on both sides, whatever it is: only tunnels without a source of their own take it.
     let node = NodeAddresses { v4: Some([192, 0, 2, 1].into()), v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()) };
-    let all_work = |config: &Config| Health::default().apply(config, 0);
+    let all_work = |config: Config| Health::default().apply(config, 0);
     let before = plan::plan(&all_work(from), node)?;
     let after = plan::plan(&all_work(to), node)?;
     Ok(plan::diff::diff_tables(&before, &after))

@@ -6,7 +6,7 @@ pub mod file;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::{abi::MAX_WEIGHT, ring::WHOLE};
 use serde::{Deserialize, Serialize};
@@ -218,7 +218,7 @@ impl Overrides {
                 continue;
             };
             for (backend, said) in said {
-                if let Err(reason) = said.apply(service, *backend, now_ms) {
+                if let Err(reason) = said.apply(Arc::make_mut(service), *backend, now_ms) {
                     notes.push(Note { service: name.clone(), backend: Some(*backend), reason });
                 }
             }
@@ -286,7 +286,7 @@ impl Override {
         let known = service.backends.iter().position(|known| known.address == address);
         let at = match (known, self.added) {
             (Some(at), _) if self.removed => {
-                service.backends.remove(at);
+                Arc::make_mut(&mut service.backends).remove(at);
                 service.removed.push(address);
                 return Ok(());
             }
@@ -297,11 +297,11 @@ impl Override {
             }
             (None, Some(weight)) => {
                 let at = service.backends.partition_point(|other| other.address < address);
-                service.backends.insert(at, Backend::new(address, weight));
+                Arc::make_mut(&mut service.backends).insert(at, Backend::new(address, weight));
                 at
             }
         };
-        let backend = &mut service.backends[at];
+        let backend = &mut Arc::make_mut(&mut service.backends)[at];
         let mut overridden = Overridden { added: known.is_none(), ..Overridden::default() };
         if let Some(weight) = self.weight {
             overridden.file_weight = known.map(|_| backend.weight);
@@ -327,7 +327,8 @@ pub fn now_ms() -> u64 {
 
 fn find_service<'a>(config: &'a Config, name: &str) -> Result<&'a Service, Refused> {
     let have = || some_of(config.services.keys().map(String::as_str));
-    config.services.get(name).ok_or_else(|| Refused(format!("service {name:?}: no such service (have: {})", have())))
+    let service = config.services.get(name).map(Arc::as_ref);
+    service.ok_or_else(|| Refused(format!("service {name:?}: no such service (have: {})", have())))
 }
 
 fn check_addition(service: &Service, backend: IpAddr) -> Result<(), Refused> {

@@ -26,7 +26,7 @@ use lb_common::{
 
 pub use self::{
     allocation::{Allocation, BackendKey, MIN_ARENA},
-    description::{DescribedBackend, DescribedService, DescribedVip, Description},
+    description::{DescribedBackend, DescribedFilter, DescribedService, DescribedVip, Description},
     rings::{BuiltRing, RingCache, RingKey},
     syn::SynTables,
 };
@@ -218,15 +218,17 @@ struct Sets<'a> {
     backends: BTreeSet<BackendKey>,
 }
 
-type Set<'a> = (Forward, u32, &'a [config::Backend], &'a BTreeMap<IpAddr, config::Seen>);
+type Set<'a> = (Forward, u32, &'a Arc<Vec<config::Backend>>, &'a BTreeMap<IpAddr, config::Seen>);
 
 impl<'a> Sets<'a> {
     fn new(config: &'a Config) -> Self {
         let mut sets: Vec<Set> = Vec::new();
         let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
-        let mut index = |service: &'a config::Service| {
+        let mut hashes: HashMap<*const config::Backend, u64> = HashMap::new();
+        let mut index = |service: &'a Arc<config::Service>| {
             let set: Set = (service.forward, service.slots, &service.backends, &service.seen);
-            let alike = known.entry(rough_hash(&set)).or_default();
+            let hash = *hashes.entry(service.backends.as_ptr()).or_insert_with(|| rough_hash(&service.backends));
+            let alike = known.entry(hash).or_default();
             alike.iter().copied().find(|other| sets[*other] == set).unwrap_or_else(|| {
                 sets.push(set);
                 alike.push(sets.len() - 1);
@@ -282,9 +284,9 @@ fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<
     })
 }
 
-/// A hash to find equal sets by: it is taken of every backend of every service, however many share a set.
-fn rough_hash((_, slots, backends, _): &Set) -> u64 {
-    backends.iter().fold(u64::from(*slots), |hash, backend| {
+/// A hash to find equal sets by.
+fn rough_hash(backends: &[config::Backend]) -> u64 {
+    backends.iter().fold(0, |hash, backend| {
         let address = match backend.address {
             IpAddr::V4(address) => address.to_bits().into(),
             IpAddr::V6(address) => address.to_bits() as u64,

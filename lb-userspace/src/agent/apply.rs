@@ -26,7 +26,7 @@ use crate::{
 
 /// What tables in use are, and what the next follow from.
 pub struct Generation {
-    /// Every address that is a VIP.
+    /// Every address that is a VIP, sorted.
     pub vips: Vec<IpAddr>,
     /// How much there is, in words.
     pub extent: String,
@@ -72,7 +72,7 @@ impl Generation {
         }
     }
 
-    /// Every VIP address that the network is told of.
+    /// Every VIP address that the network is told of, sorted.
     pub fn told(&self) -> Vec<IpAddr> {
         let withdrawn = &self.description.withdrawn;
         self.vips.iter().filter(|vip| !withdrawn.contains(vip)).copied().collect()
@@ -106,14 +106,14 @@ impl Agent {
         let now_ms = overrides::now_ms();
         let (config, health, notes) = wanted.in_effect(&self.checker, now_ms);
         let config = Arc::new(config);
-        self.check(&config).await?;
+        let new = self.check(&config)?;
+        let attached = self.attached.clone();
         let checked_us = micros(begin);
-        // What the tables before the present ones had may be written over only now.
-        if let Some(grace) = self.grace.take() {
-            grace.await.context("waiting for a grace period failed")?;
-            self.settle();
-        }
-        let tables = self.plan(&config).await?;
+        // Nobody meets the tables before they are shown: whether others have the VIPs is found out meanwhile.
+        let (conflicts, tables) = tokio::join!(host::refuse_conflicts(&attached, &new), self.plan_after_grace(&config));
+        conflicts?;
+        let tables = tables?;
+        self.bulky |= !Arc::ptr_eq(&self.wanted.texts, &wanted.texts) || fresh_slots(&tables) > BULKY_SLOTS;
         let sockets = self.ports.prepare(&config.metrics)?;
         debug!("checked after {checked_us} us, planned after {} us", micros(begin));
         let mut applied = Applied { notes, remarks: self.arena_remark(&config), ..Applied::default() };
@@ -133,8 +133,8 @@ impl Agent {
         Ok(applied)
     }
 
-    /// Whether the host and the network are fit for it.
-    async fn check(&mut self, config: &Config) -> Result<()> {
+    /// Whether the host is fit for it. Returns the VIPs that come and that nobody else on the network may have.
+    fn check(&mut self, config: &Config) -> Result<Vec<IpAddr>> {
         let links = links::list()?;
         for link in &mut self.attached {
             // Tunnels come from these.
@@ -150,12 +150,18 @@ impl Agent {
             names.join(", ")
         );
         host::check(config, &links)?;
-        let new: Vec<_> =
-            host::vip_addresses(config).into_iter().filter(|vip| !self.running.vips.contains(vip)).collect();
-        if config.announce == Announce::Arp && !new.is_empty() {
-            host::refuse_conflicts(&self.attached, &new).await?;
+        let mut new = host::vip_addresses(config);
+        new.retain(|vip| config.announce == Announce::Arp && self.running.vips.binary_search(vip).is_err());
+        Ok(new)
+    }
+
+    /// Plans the next tables once what the tables before the present ones had may be written over.
+    async fn plan_after_grace(&mut self, config: &Arc<Config>) -> Result<Tables> {
+        if let Some(grace) = self.grace.take() {
+            grace.await.context("waiting for a grace period failed")?;
+            self.settle();
         }
-        Ok(())
+        self.plan(config).await
     }
 
     /// Plans the next tables; next hops are followed meanwhile.
@@ -180,7 +186,7 @@ impl Agent {
     async fn replace(&mut self, config: &Config, tables: Tables, live: impl FnOnce()) -> Result<Changes> {
         let links = links::list()?;
         let fresh = self.know_ways(&tables).await;
-        let beside = self.datapath.write(&tables)?;
+        let beside = self.datapath.write(&tables, self.running.services())?;
         let ways = Ways::new(&links, &self.attached, &tables.allocation);
         let mut hops = self.resolver.snapshot();
         hops.retain(|(backend, _)| fresh.contains(backend));
@@ -205,8 +211,8 @@ impl Agent {
             return;
         }
         let now = self.running.told();
-        let new: Vec<_> = now.iter().filter(|vip| !before.contains(vip)).copied().collect();
-        if before.iter().any(|vip| !now.contains(vip)) {
+        let new: Vec<_> = now.iter().filter(|vip| before.binary_search(vip).is_err()).copied().collect();
+        if before.iter().any(|vip| now.binary_search(vip).is_err()) {
             self.tell_anew();
         } else if !new.is_empty() {
             let attached = self.attached.clone();
@@ -259,7 +265,9 @@ impl Agent {
         self.grace = None;
         self.running.allocation = self.running.allocation.settled();
         self.resolver.set_backends(self.running.backends.iter().copied().collect());
-        give_memory_back();
+        if std::mem::take(&mut self.bulky) {
+            give_memory_back();
+        }
     }
 
     fn arena_remark(&self, config: &Config) -> Vec<String> {
@@ -280,6 +288,13 @@ impl Agent {
         let running = diff::Running { description, settings, arena: self.datapath.arena(), ring: &ring };
         diff::diff(&running, tables)
     }
+}
+
+/// Slots of fresh rings that are worth giving memory back for: twenty bytes each.
+const BULKY_SLOTS: usize = 1 << 20;
+
+fn fresh_slots(tables: &Tables) -> usize {
+    tables.rings.iter().filter(|ring| ring.fresh).map(|ring| ring.slots().len()).sum()
 }
 
 /// A large change takes as much again as what runs; the next may be far away.

@@ -1,6 +1,6 @@
 //! What an agent does about the health of backends: shows it in the tables, several changes as one, and keeps it over a restart.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use lb_common::steer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -104,7 +104,7 @@ impl Agent {
 
     /// Sees to it that checks of VIPs leave by the program that sends them to their backends, if there are such checks.
     fn steer(&mut self, config: &Config) {
-        let by_vip = |service: &&Service| service.health.checks.iter().any(|check| check.via == Via::Vip);
+        let by_vip = |service: &&Arc<Service>| service.health.checks.iter().any(|check| check.via == Via::Vip);
         let services = config.services.values().filter(by_vip);
         let wanted: BTreeSet<Family> =
             services.flat_map(|service| &service.vips).map(|vip| Family::of(vip.address)).collect();

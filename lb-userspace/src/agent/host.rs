@@ -81,7 +81,7 @@ pub fn vip_addresses(config: &Config) -> Vec<IpAddr> {
 
 /// Every address that is a backend, once.
 pub fn backend_addresses(config: &Config) -> Vec<IpAddr> {
-    let backends = config.services.values().flat_map(|service| &service.backends);
+    let backends = config.services.values().flat_map(|service| service.backends.iter());
     backends.map(|backend| backend.address).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
@@ -309,7 +310,7 @@ fn interface_name(name: &str) -> Result<String> {
 }
 
 fn service<'a>(config: &'a Config, name: &str) -> Result<&'a Service> {
-    config.services.get(name).with_context(|| {
+    config.services.get(name).map(Arc::as_ref).with_context(|| {
         let names: Vec<_> = config.services.keys().map(String::as_str).collect();
         format!("service {name:?}: no such service (have: {})", names.join(", "))
     })

@@ -67,14 +67,27 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
         metrics,
         receivers,
         files: Vec::new(),
-        services: drafts.into_iter().map(Draft::finish).map(|service| (service.name.clone(), service)).collect(),
+        services: finished(drafts),
         withdrawn: BTreeSet::new(),
         warnings,
-        spans: Spans { source: Arc::clone(source), interfaces, vips, programs },
+        spans: Arc::new(Spans { source: Arc::clone(source), interfaces, vips, programs }),
         fingerprint: 0,
     };
     config.fingerprint = config.hash_meaning();
     Ok(config)
+}
+
+fn finished(drafts: Vec<Draft>) -> BTreeMap<String, Arc<Service>> {
+    let mut lists: BTreeSet<Arc<Vec<Backend>>> = BTreeSet::new();
+    let finish = |draft: Draft| {
+        let mut service = draft.finish();
+        match lists.get(&service.backends) {
+            Some(list) => service.backends = Arc::clone(list),
+            None => drop(lists.insert(Arc::clone(&service.backends))),
+        }
+        (service.name.clone(), Arc::new(service))
+    };
+    drafts.into_iter().map(finish).collect()
 }
 
 /// Where faults gather.
@@ -301,7 +314,7 @@ struct Draft {
 
 impl Draft {
     fn finish(self) -> Service {
-        let (vips, backends) = (sorted(&self.vips), sorted(&self.backends));
+        let (vips, backends) = (sorted(&self.vips), Arc::new(sorted(&self.backends)));
         let Draft { name, forward, hash, syn, filter, slots, mss, health, .. } = self;
         let (name, slots, removed) = (name.into_inner(), slots.value, Vec::new());
         Service {

@@ -30,7 +30,7 @@ pub fn check_host(
     local_addresses: &[IpAddr],
     runs: impl Fn(&str) -> bool,
 ) -> Vec<Diagnostic> {
-    let Spans { source, interfaces, vips, programs } = &config.spans;
+    let Spans { source, interfaces, vips, programs } = &*config.spans;
     let missing = interfaces.iter().filter(|name| !have_interfaces.contains(name.get_ref()));
     let mut faults: Vec<Diagnostic> = missing.map(|name| no_such_interface(source, name, have_interfaces)).collect();
 

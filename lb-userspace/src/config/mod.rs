@@ -229,8 +229,8 @@ pub struct Config {
     pub signatures: Vec<Signature>,
     /// Whose SYNs are never dropped, sorted.
     pub allowed: Vec<Allowed>,
-    /// By name; at least one.
-    pub services: BTreeMap<String, Service>,
+    /// By name; at least one. Copies of a configuration share those in which they agree.
+    pub services: BTreeMap<String, Arc<Service>>,
     /// Addresses that are not to be announced, for too few backends work; none in a file.
     pub withdrawn: BTreeSet<IpAddr>,
     /// What it was read from, in order.
@@ -238,7 +238,7 @@ pub struct Config {
     /// What is allowed and probably not meant, in file order.
     pub warnings: Vec<Diagnostic>,
     /// Where things stand, for [`check_host`].
-    spans: Spans,
+    spans: Arc<Spans>,
     fingerprint: u64,
 }
 
@@ -283,7 +283,8 @@ impl Config {
             writeln!(to, "arena {arena}")?;
         }
         self.allowed.iter().try_for_each(|prefix| writeln!(to, "syn allow {prefix}"))?;
-        for Service { name, vips, backends, forward, hash, syn, filter, slots, mss, health, .. } in services.values() {
+        for service in services.values() {
+            let Service { name, vips, backends, forward, hash, syn, filter, slots, mss, health, .. } = &**service;
             writeln!(to, "service {name} forward {forward} hash {hash} syn {syn} slots {slots}")?;
             if *filter != Filter::default() {
                 writeln!(to, "syn threshold {} budget {} rate {:?}", filter.threshold, filter.budget, filter.rate)?;
@@ -295,7 +296,7 @@ impl Config {
                 writeln!(to, "health {health:?}")?;
             }
             vips.iter().try_for_each(|vip| writeln!(to, "vip {vip}"))?;
-            for Backend { address, weight, part, .. } in backends {
+            for Backend { address, weight, part, .. } in backends.iter() {
                 writeln!(to, "backend {address}*{weight}")?;
                 if *part != WHOLE {
                     writeln!(to, "part {part}")?;
@@ -486,8 +487,8 @@ pub struct Service {
     pub name: String,
     /// Sorted, at least one; no other service has any of them.
     pub vips: Vec<Vip>,
-    /// Sorted by address, no address twice; at least one, unless overrides took it away.
-    pub backends: Vec<Backend>,
+    /// Sorted by address, no address twice; at least one, unless overrides took it away. Services with the same ones share this.
+    pub backends: Arc<Vec<Backend>>,
     /// Backends of the file that overrides took away, sorted.
     pub removed: Vec<IpAddr>,
     /// How packets reach the backends.

@@ -10,7 +10,7 @@ use lb_common::abi::{
 };
 
 use super::Datapath;
-use crate::plan::{Description, Tables};
+use crate::plan::{DescribedService, Description, Tables};
 
 /// Tables that are written and complete but for next hops of new backends, and that no packet meets yet.
 #[must_use = "they are not live yet"]
@@ -21,8 +21,8 @@ pub struct Beside {
 impl Datapath {
     /// Writes tables beside the live ones. They follow from those ([`crate::plan::plan_next`]), and since those went live a
     /// [`grace_period`] has passed. What is in its place already is not written again. Given up at any point, nothing has
-    /// happened: what was written is overwritten by the next.
-    pub fn write(&self, tables: &Tables) -> Result<Beside> {
+    /// happened: what was written is overwritten by the next. `before` are the services of the live ones.
+    pub fn write(&self, tables: &Tables, before: &[DescribedService]) -> Result<Beside> {
         let half = 1 - self.half();
         // First what may not fit.
         self.describe(half, &tables.description)?;
@@ -33,7 +33,7 @@ impl Datapath {
             write!(self.live, backend.entry, backends[backend.id as usize]);
         }
         self.forget_counts(tables);
-        self.forget_matches(tables)?;
+        self.forget_matches(before, &tables.description.services);
         self.write_allowed(half, &tables.syn.allowed)?;
         self.write_half(half as usize, tables);
         Ok(Beside { half })

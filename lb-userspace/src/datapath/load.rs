@@ -87,7 +87,7 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
         datapath.set_interface(number, interface.entry);
     }
     datapath.set_programs(objects::programs());
-    let beside = datapath.write(tables)?;
+    let beside = datapath.write(tables, &[])?;
     datapath.show(beside);
 
     let program = if kernel >= FRAGS_KERNEL { "weir_frags" } else { "weir" };

@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_getres};
 use super::{Access, Datapath, Mapped};
 use crate::{
     config::Allowed,
-    plan::{DescribedService, Description, Tables},
+    plan::{DescribedFilter, DescribedService, Description},
 };
 
 /// Nanoseconds between two ticks of the kernel, which its coarse clock moves by.
@@ -74,35 +74,29 @@ impl Datapath {
     }
 
     /// Lets what is remembered of SYNs begin anew where it stands for something else from here on.
-    pub(super) fn forget_matches(&self, tables: &Tables) -> Result<()> {
-        // Of tables that were never live there is none.
-        let before = self.description().map(|description| description.services).unwrap_or_default();
-        let names = |services: &[DescribedService]| -> HashMap<u16, (Vec<String>, u16)> {
-            let of = |service: &DescribedService| {
-                let what = (service.syn_filter.signatures.clone(), service.syn_filter.state);
-                service.vips.iter().map(move |vip| (vip.id, what.clone())).collect::<Vec<_>>()
-            };
-            services.iter().flat_map(of).collect()
-        };
-        let (before, after) = (names(&before), names(&tables.description.services));
-        for (id, (signatures, state)) in &after {
-            let earlier = before.get(id);
+    pub(super) fn forget_matches(&self, before: &[DescribedService], after: &[DescribedService]) {
+        fn filters(services: &[DescribedService]) -> HashMap<u16, &DescribedFilter> {
+            let vips = services.iter().flat_map(|service| service.vips.iter().map(move |vip| (vip.id, service)));
+            vips.map(|(id, service)| (id, &service.syn_filter)).collect()
+        }
+        let (before, after) = (filters(before), filters(after));
+        for (id, DescribedFilter { signatures, state, .. }) in after {
+            let earlier = before.get(&id);
             for place in 0..SERVICE_SIGNATURES {
                 let name = signatures.get(place);
-                if earlier.is_some_and(|(earlier, _)| earlier.get(place) == name) {
+                if earlier.is_some_and(|earlier| earlier.signatures.get(place) == name) {
                     continue;
                 }
                 for cpu in 0..self.seen.entries() {
-                    self.set_matched(cpu, usize::from(*id), place, Matches::default());
+                    self.set_matched(cpu, usize::from(id), place, Matches::default());
                 }
-                if id == state {
+                if id == *state {
                     let states: *mut SynState = self.states.at_mut((*state).into());
                     // SAFETY: `at_mut` points to the mapped element, and indexing the array inside it checks the index.
                     unsafe { (&raw mut (*states).signatures[place]).write_volatile(Default::default()) }
                 }
             }
         }
-        Ok(())
     }
 
     /// Writes the prefixes whose SYNs are never dropped, beside those of the other half.

@@ -3,22 +3,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use lb_common::ring::WHOLE;
 
 use super::judge::{Health, Of, Standing};
-use crate::config::{Backend, Config, OnEmpty, Seen, SeenState, Service};
+use crate::config::{Backend, Config, HealthPolicy, OnEmpty, Seen, SeenState, Service};
 
 /// Steps of a slow start, at most; none is shorter than a second.
 const MOST_STEPS: u64 = 20;
 
 impl Health {
     /// The configuration with the backends that do not work out of their rings, and what follows where too few do.
-    pub fn apply(&self, config: &Config, now_ms: u64) -> Config {
-        let mut config = config.clone();
-        for service in config.services.values_mut() {
-            apply(service, self.services.get(&service.name), now_ms);
+    pub fn apply(&self, mut config: Config, now_ms: u64) -> Config {
+        // All others keep all their backends.
+        let with_policy = |service: &&mut Arc<Service>| service.health != HealthPolicy::default();
+        for service in config.services.values_mut().filter(with_policy) {
+            let known = self.services.get(&service.name);
+            apply(Arc::make_mut(service), known, now_ms);
         }
         config.withdrawn = withdrawn(&config);
         config
@@ -31,7 +34,7 @@ impl Health {
             let standings = self.services.get(&service.name).into_iter().flat_map(|of| of.backends.values());
             standings.filter_map(|standing| next_step_ms(standing, slow_ms, now_ms)).min()
         };
-        config.services.values().filter_map(of_service).min()
+        config.services.values().filter_map(|service| of_service(service)).min()
     }
 }
 
@@ -44,7 +47,8 @@ fn apply(service: &mut Service, of: Option<&Of>, now_ms: u64) {
         .filter(|backend| backend.weight > 0 && backend.part > 0)
         .map(|backend| (backend.address, backend.part))
         .collect();
-    for backend in &mut service.backends {
+    let backends = Arc::make_mut(&mut service.backends);
+    for backend in backends.iter_mut() {
         let Some(standing) = of.and_then(|of| of.backends.get(&backend.address)) else { continue };
         let part = if standing.up { slow_part(standing, slow_ms, now_ms) } else { 0 };
         backend.part = backend.part.min(part);
@@ -54,8 +58,8 @@ fn apply(service: &mut Service, of: Option<&Of>, now_ms: u64) {
         }
         service.seen.insert(backend.address, seen(standing, part));
     }
-    among_each_other(&mut service.backends, &allowed);
-    let live = service.backends.iter().filter(|backend| backend.weight > 0 && backend.part > 0).count();
+    among_each_other(backends, &allowed);
+    let live = backends.iter().filter(|backend| backend.weight > 0 && backend.part > 0).count();
     service.below_quorum = service.health.quorum.is_some_and(|quorum| live < quorum as usize);
     let empty = live == 0;
     if empty && service.health.on_empty == OnEmpty::Last {
@@ -80,7 +84,7 @@ fn keep_last(service: &mut Service, of: Option<&Of>, allowed: &BTreeMap<IpAddr, 
     let nobody = BTreeSet::new();
     let last = of.map_or(&nobody, |of| &of.last);
     let known = last.iter().any(|last| allowed.contains_key(last));
-    for backend in &mut service.backends {
+    for backend in Arc::make_mut(&mut service.backends) {
         let Some(part) = allowed.get(&backend.address) else { continue };
         if !known || last.contains(&backend.address) {
             backend.part = *part;
@@ -95,15 +99,16 @@ fn keep_last(service: &mut Service, of: Option<&Of>, allowed: &BTreeMap<IpAddr, 
 
 /// Sorry backends are always in the tables, so that their next hops are known when they are needed.
 fn add_sorry(service: &mut Service, needed: bool) {
+    let backends = Arc::make_mut(&mut service.backends);
     for sorry in &service.health.sorry {
         // An operator may have added it as a backend.
-        if service.backends.iter().any(|backend| backend.address == sorry.address) {
+        if backends.iter().any(|backend| backend.address == sorry.address) {
             continue;
         }
         let part = if needed { WHOLE } else { 0 };
-        service.backends.push(Backend { part, sorry: true, ..*sorry });
+        backends.push(Backend { part, sorry: true, ..*sorry });
     }
-    service.backends.sort();
+    backends.sort();
 }
 
 /// Addresses that nobody is to be sent to: all their services are below quorum, or one that is required is.

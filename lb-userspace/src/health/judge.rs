@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -93,13 +94,13 @@ pub enum What {
 impl Health {
     /// Fits it to a configuration: backends and checks that are new begin, those that are gone are forgotten, all others stay.
     pub fn fit(&mut self, config: &Config, now_ms: u64) {
-        let checked = |service: &&Service| !service.health.checks.is_empty();
+        let checked = |service: &&Arc<Service>| !service.health.checks.is_empty();
         let mut before = std::mem::take(&mut self.services);
         for service in config.services.values().filter(checked) {
             let mut of = before.remove(&service.name).unwrap_or_default();
             let starts: Vec<Start> = targets(service).map(|(check, _)| check.start).collect();
             let mut backends = BTreeMap::new();
-            for backend in &service.backends {
+            for backend in service.backends.iter() {
                 let known = of.backends.remove(&backend.address);
                 backends.insert(backend.address, Standing::fitted(known, &starts, now_ms));
             }

@@ -72,7 +72,7 @@ impl Judge {
     }
 
     fn shown(&self) -> Config {
-        self.health.apply(&self.config, self.now_ms)
+        self.health.apply(self.config.clone(), self.now_ms)
     }
 
     /// Parts of all backends in the tables, by last octet.

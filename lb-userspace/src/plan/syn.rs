@@ -18,6 +18,8 @@ pub struct SynTables {
     pub policies: Box<[SynPolicy; VIP_ENTRIES as usize]>,
     /// Whose SYNs are never dropped.
     pub allowed: Vec<Allowed>,
+    /// Each signature of the configuration in words.
+    words: Vec<String>,
     meaning: Vec<u64>,
 }
 
@@ -27,7 +29,8 @@ impl SynTables {
         signatures.iter_mut().zip(&config.signatures).for_each(|(place, signature)| *place = signature.conditions);
         let meaning = config.allowed.iter().map(|prefix| of_text(&prefix.to_string())).collect();
         let policies = Box::new([SynPolicy::default(); VIP_ENTRIES as usize]);
-        SynTables { signatures, policies, allowed: config.allowed.clone(), meaning }
+        let words = config.signatures.iter().map(|signature| format!("{:?}", signature.conditions)).collect();
+        SynTables { signatures, policies, allowed: config.allowed.clone(), words, meaning }
     }
 
     /// The policy of a service, for its VIP entries.
@@ -41,8 +44,9 @@ impl SynTables {
         }
         let SynPolicy { budget_ns, cap_ns, threshold, mode, .. } = policy;
         let vips: String = service.vips.iter().map(ToString::to_string).collect();
-        let signatures: Vec<_> = places(service).iter().map(|number| config.signatures[*number].conditions).collect();
-        self.meaning.push(of_text(&format!("{vips} {mode} {budget_ns} {cap_ns} {threshold} {signatures:?}")));
+        let signatures: Vec<_> = places(service).iter().map(|number| self.words[*number].as_str()).collect();
+        let signatures = signatures.join(", ");
+        self.meaning.push(of_text(&format!("{vips} {mode} {budget_ns} {cap_ns} {threshold} [{signatures}]")));
     }
 
     /// For the hash of what tables do.

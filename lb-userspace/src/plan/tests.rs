@@ -283,7 +283,8 @@ fn the_fingerprint_is_of_what_tables_do() {
     assert_eq!(tunnel([192, 0, 2, 77]), tunnel([192, 0, 2, 78]));
 
     let mut drained = config(PAIR);
-    drained.services.get_mut("web").expect("web").backends[0].part /= 2;
+    let web = Arc::make_mut(drained.services.get_mut("web").expect("web"));
+    Arc::make_mut(&mut web.backends)[0].part /= 2;
     let others = [
         PAIR.replace("slots = 1024", "slots = 2048"),
         PAIR.replace("slots = 1024", "slots = 1024\nbad_flags = \"pass\""),

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
 use lb_common::abi::NO_BACKEND;
@@ -134,7 +135,7 @@ impl Variation {
 
     /// Each address once by each method, in this order.
     fn backends(&self, config: &Config) -> Vec<reference::Backend> {
-        let of = |service: &config::Service| {
+        let of = |service: &Arc<config::Service>| {
             let tunnelled = service.forward == Forward::Ipip;
             service.backends.iter().map(move |backend| (backend.address, tunnelled)).collect::<Vec<_>>()
         };

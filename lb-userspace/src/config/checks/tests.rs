@@ -10,7 +10,7 @@ fn service(lines: &str) -> Result<super::super::Service, String> {
         "interface = \"eth0\"\n[service.web]\nvip = [\"192.0.2.10:80\", \"192.0.2.10:53/udp\"]\nbackends = \"10.0.0.11-20\"\n{lines}\n"
     );
     let config = parse("weir.toml", &text).map_err(|error| error.to_string())?;
-    Ok(config.services["web"].clone())
+    Ok(super::super::Service::clone(&config.services["web"]))
 }
 
 fn checks_of(lines: &str) -> Vec<Check> {

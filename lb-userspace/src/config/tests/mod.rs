@@ -22,7 +22,7 @@ fn valid(text: &str) -> Config {
 /// A service called `web` with these VIPs and backends, as TOML values.
 fn service_with(vip: &str, backends: &str) -> Service {
     let text = format!("interface = \"eth0\"\n[service.web]\nvip = {vip}\nbackends = {backends}\n");
-    valid(&text).services.remove("web").expect("the service is there")
+    Arc::unwrap_or_clone(valid(&text).services.remove("web").expect("the service is there"))
 }
 
 fn fault(text: &str) -> ConfigError {

@@ -235,6 +235,6 @@ fn valid_backends() {
             let address = address.parse().expect("an address");
             Backend::new(address, *weight)
         });
-        assert_eq!(backends, expected.collect::<Vec<_>>(), "{text}");
+        assert_eq!(*backends, expected.collect::<Vec<_>>(), "{text}");
     }
 }
