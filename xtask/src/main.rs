@@ -62,8 +62,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
-    /// Build, then measure what a packet costs, or with `flood` compare filters under a SYN flood (as root, through sudo where
-    /// needed); `bench --help` lists the options
+    /// Build, then measure what a packet costs, or with `flood` compare filters under a SYN flood, or with `checks` what checking
+    /// costs (as root, through sudo where needed); `bench --help` lists the options
     #[command(disable_help_flag = true)]
     Bench {
         /// What the bench gets, exactly as given
@@ -139,7 +139,8 @@ fn perform(task: Task) -> Result<()> {
         Task::Test { arguments } => test::run(&arguments),
         Task::Bench { arguments } => {
             setup::programs()?;
-            command::exec(as_root(userspace::bench()?)?.args(arguments))
+            let of_checks = arguments.first().is_some_and(|part| part == "checks");
+            command::exec(as_root(userspace::bench(of_checks)?)?.args(arguments))
         }
         Task::Faults { arguments } => {
             setup::programs()?;

@@ -16,9 +16,9 @@ pub fn build(release: bool) -> Result<PathBuf> {
 }
 
 /// Builds the bench and, beside it, the binary that it runs, and says where the bench is. What it measures runs in the kernel:
-/// optimising the bench changes nothing.
-pub fn bench() -> Result<PathBuf> {
-    binary("weir", false)?;
+/// optimising the bench changes nothing. What checks cost is measured of the agent `as_installed`.
+pub fn bench(as_installed: bool) -> Result<PathBuf> {
+    binary("weir", as_installed)?;
     binary("bench", false)
 }
 

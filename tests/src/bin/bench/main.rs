@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a packet costs, in ns over a null program and as ratios to the barest encapsulation.
 
 mod beside;
+mod checks;
 mod end_to_end;
 mod flood;
 mod frames;
@@ -11,6 +12,8 @@ mod rows;
 mod share;
 mod size;
 mod weir;
+
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -60,6 +63,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Other {
     Flood(flood::Arguments),
+    Checks(checks::Arguments),
 }
 
 impl Arguments {
@@ -74,13 +78,20 @@ enum Output {
     Json,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let kernel = Kernel::running()?;
     // Programs that a tail call joins must agree about frames in several buffers; the second table wants live frames.
     ensure!(kernel >= FRAGS_KERNEL && kernel >= LIVE_FRAMES_KERNEL, "kernel {kernel}: the bench needs 5.18 or newer");
-    if let Some(Other::Flood(arguments)) = &arguments.other {
-        return flood::run(arguments);
+    match &arguments.other {
+        Some(Other::Flood(arguments)) => {
+            flood::run(arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Other::Checks(arguments)) => {
+            return Ok(if checks::run(arguments)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        None => {}
     }
     let machine = machine::describe("BPF_PROG_TEST_RUN on one CPU")?;
     let load = machine::Load::now()?;
@@ -93,7 +104,7 @@ fn main() -> Result<()> {
         Output::Text => println!("{}", report.text()),
         Output::Json => println!("{:#}", report.json()),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
