@@ -231,7 +231,7 @@ impl Agent {
         (all, attached): (&[Link], Vec<Link>),
         (wanted, running): (Wanted, Generation),
     ) -> Self {
-        let ways = Ways::new(all, &attached, &running.allocation);
+        let ways = Ways::new(all, &attached, &running.allocation, checker);
         let mut heart = interval(HEARTBEAT);
         heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
         datapath.beat();

@@ -11,7 +11,7 @@ mod schedule;
 mod tests;
 
 pub use self::{
-    judge::{Change, Health, What},
+    judge::{Change, Failing, Health, What},
     probes::{Key, Probe, probes},
     schedule::{Checked, Checker},
 };

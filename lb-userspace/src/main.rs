@@ -155,7 +155,7 @@ fn run_agent(cli: &Cli, pins: &Pins, options: &cli::Run) -> Result<()> {
         let captured = pins.clone();
         let readers = control::Readers {
             capture: Arc::new(move |wanted| capture::Session::open(&captured, wanted)),
-            tables: Arc::new(move |reading| readings::read(&read, reading, || Some(known.read()))),
+            tables: Arc::new(move |reading| readings::read(&read, reading, || Some(known.whole()))),
             metrics: (sockets, Arc::new(move || metrics::read(&scraped, &told.read(), &told.checks()))),
             report,
         };

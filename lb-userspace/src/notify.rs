@@ -76,8 +76,10 @@ impl Notice {
 }
 
 enum Input {
+    /// These are told from now on.
     Receivers(Vec<Receiver>),
-    Notices(Vec<Notice>),
+    /// What has changed, and whether more may follow that belongs to it.
+    Notices(Vec<Notice>, bool),
 }
 
 /// Where an agent says what has changed. It never waits.
@@ -111,8 +113,13 @@ impl Notifier {
 
     /// These have changed, all at once.
     pub fn tell(&self, notices: Vec<Notice>) {
+        self.tell_some(notices, false);
+    }
+
+    /// These have changed, and others that belong to them may follow.
+    pub fn tell_some(&self, notices: Vec<Notice>, others_follow: bool) {
         if !notices.is_empty() {
-            self.input(Input::Notices(notices));
+            self.input(Input::Notices(notices, others_follow));
         }
     }
 
@@ -150,9 +157,10 @@ impl Work {
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(Input::Receivers(receivers)) => self.set(receivers),
-                    Some(Input::Notices(notices)) => {
+                    Some(Input::Notices(notices, others_follow)) => {
                         let now = self.begin.elapsed();
                         notices.into_iter().for_each(|notice| self.batcher.note(now, now_ms(), notice));
+                        self.batcher.expect(others_follow);
                     }
                     None => return,
                 },

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     datapath::{Access, Datapath, Pins},
     explain::{self, Question},
+    health::Failing,
     links, next_hops, offloads,
     plan::Description,
     report::Report,
@@ -77,7 +78,10 @@ pub fn read(pins: &Pins, reading: Reading, report: impl FnOnce() -> Option<Repor
     let datapath = Datapath::open(pins, Access::Read)?;
     match reading {
         Reading::Status => status(pins, &datapath, report),
-        Reading::Services { only, columns } => services(&datapath, only.as_deref(), columns),
+        Reading::Services { only, columns } => {
+            let report = pins.holder().and_then(|_| report());
+            services(&datapath, only.as_deref(), columns, &report.unwrap_or_default().failing)
+        }
         Reading::Stats { per_cpu } => {
             let stats = Stats::read(&datapath, &datapath.description()?)?;
             page(show::stats_text(&stats, per_cpu), &stats)
@@ -125,7 +129,7 @@ fn network(datapath: &Datapath, description: &Description) -> Result<Network> {
     Ok(Network { links, ..network })
 }
 
-fn services(datapath: &Datapath, only: Option<&str>, columns: Columns) -> Result<Page> {
+fn services(datapath: &Datapath, only: Option<&str>, columns: Columns, failing: &[Failing]) -> Result<Page> {
     let description = datapath.description()?;
     if let Some(only) = only {
         let names: Vec<_> = description.services.iter().map(|service| service.name.as_str()).collect();
@@ -140,6 +144,7 @@ fn services(datapath: &Datapath, only: Option<&str>, columns: Columns) -> Result
             Some(Stats::read(datapath, &description)?.since(&before))
         }
     };
-    let listed = show::list(datapath, &description, stats, only);
+    let mut listed = show::list(datapath, &description, stats, only);
+    failing.iter().for_each(|failing| show::fails(&mut listed, failing));
     page(show::list_text(&listed, columns, crate::overrides::now_ms()), json!({ "services": listed }))
 }

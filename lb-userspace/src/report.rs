@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::{Checked, Checker};
+use crate::health::{Checked, Checker, Failing};
 
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -19,8 +19,12 @@ pub struct Report {
     pub metrics: Vec<Port>,
     /// How the configuration was last read and put into effect.
     pub reload: Reload,
+    /// Why checks of VIPs cannot be made, or their answers do not come.
+    pub steering: Option<String>,
     /// Who is notified.
     pub receivers: Vec<Receiver>,
+    /// Who works and failed the last check.
+    pub failing: Vec<Failing>,
     /// What happened, by kind and whether it was done.
     pub events: BTreeMap<String, Outcomes>,
 }
@@ -91,6 +95,11 @@ impl Shared {
     /// As it is now.
     pub fn read(&self) -> Report {
         self.update(|report| report.clone())
+    }
+
+    /// The same, with what is known of checks.
+    pub fn whole(&self) -> Report {
+        Report { failing: self.checker.get().map(Checker::failing).unwrap_or_default(), ..self.read() }
     }
 
     /// Changes it.

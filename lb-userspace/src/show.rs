@@ -14,6 +14,7 @@ use crate::{
     config::SeenState,
     datapath::{Datapath, Lost},
     explain::{Answer, Question},
+    health::Failing,
     links::{Link, Mode, mac_text},
     offloads::{self, Offloads},
     overrides::now_ms,
@@ -79,6 +80,18 @@ pub fn list(datapath: &Datapath, description: &Description, stats: Option<Stats>
         stats: stats.as_mut().and_then(Iterator::next),
     });
     listed.filter(|listed| only.is_none_or(|only| listed.service.name == only)).collect()
+}
+
+/// Adds that a backend failed its last check.
+pub fn fails(listed: &mut [Listed], Failing { service, backend, reason }: &Failing) {
+    let Some(listed) = listed.iter_mut().find(|listed| listed.service.name == *service) else { return };
+    let mut backends = listed.service.backends.to_vec();
+    for health in
+        backends.iter_mut().filter(|known| known.address == *backend).filter_map(|known| known.health.as_mut())
+    {
+        health.failing = Some(reason.clone());
+    }
+    listed.service.backends = backends.into();
 }
 
 /// The signatures of a service that are dropped.

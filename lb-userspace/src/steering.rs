@@ -187,18 +187,27 @@ fn destination(family: Family) -> NeighbourAttribute {
     })
 }
 
+/// Whether the kernel looks at an interface for ways back to who sends.
+pub fn filters(interface: &Link) -> bool {
+    rp_filter(interface) != 0
+}
+
 /// What would keep backends' answers from this host, since they come from a VIP: one sentence. `route` is the kernel's index of the
 /// interface that the way back to the VIP leads to, if there is one.
-pub fn obstacle(interface: &Link, vip: Ipv4Addr, route: Option<u32>) -> Option<String> {
+pub fn obstacle(interface: &Link, vip: IpAddr, route: Option<u32>) -> Option<String> {
+    judge(&interface.name, rp_filter(interface), vip, route.map(|index| index == interface.index))
+}
+
+fn rp_filter(interface: &Link) -> u8 {
     let filter = |name: &str| -> u8 {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter")).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     };
-    judge(&interface.name, filter("all").max(filter(&interface.name)), vip, route.map(|index| index == interface.index))
+    filter("all").max(filter(&interface.name))
 }
 
 /// `way` says whether the way back leads to that interface, and is none without a way.
-fn judge(name: &str, filter: u8, vip: Ipv4Addr, way: Option<bool>) -> Option<String> {
+fn judge(name: &str, filter: u8, vip: IpAddr, way: Option<bool>) -> Option<String> {
     let (where_to, lost) = match (filter, way) {
         (1, Some(false)) => ("leads elsewhere", true),
         (1 | 2, None) => ("does not exist", true),
@@ -218,7 +227,7 @@ mod tests {
 
     #[test]
     fn answers_pass_where_the_kernel_knows_a_way_back() {
-        let vip = Ipv4Addr::new(192, 0, 2, 10);
+        let vip = IpAddr::from([192, 0, 2, 10]);
         let passes = |filter, way| judge("eth0", filter, vip, way).is_none();
         assert!(passes(0, None) && passes(0, Some(false)));
         assert!(passes(1, Some(true)) && !passes(1, Some(false)) && !passes(1, None));

@@ -187,7 +187,7 @@ impl Agent {
         let links = links::list()?;
         let fresh = self.know_ways(&tables).await;
         let beside = self.datapath.write(&tables, self.running.services())?;
-        let ways = Ways::new(&links, &self.attached, &tables.allocation);
+        let ways = Ways::new(&links, &self.attached, &tables.allocation, &self.checker);
         let mut hops = self.resolver.snapshot();
         hops.retain(|(backend, _)| fresh.contains(backend));
         ways.apply(&self.datapath, &hops);

@@ -1,6 +1,6 @@
 //! What an agent does about the health of backends: shows it in the tables, several changes as one, and keeps it over a restart.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use lb_common::steer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,6 +16,8 @@ use crate::{
     config::{Config, Service, Via},
     datapath,
     health::{Change, Checker, Health, What, file},
+    links::Link,
+    next_hops::interfaces_to,
     notify::{Notice, Subject},
     overrides,
     plan::encapsulation,
@@ -24,6 +26,9 @@ use crate::{
 
 /// How many backends an event names.
 const NAMED: usize = 20;
+
+/// Until steering that could not be set up is tried again, milliseconds.
+const STEER_AGAIN_MS: u64 = 10_000;
 
 /// Files that may be open: each check under way has a socket, and there is more than checks.
 const OPEN_FILES: u64 = 16_384;
@@ -49,7 +54,7 @@ fn allow_open_files() -> nix::Result<()> {
 impl Agent {
     /// Backends have come or gone: all that have become one change of the tables, one event and one message.
     pub(super) async fn health_changed(&mut self) {
-        let changes = self.checker.take();
+        let (changes, others_follow) = (self.checker.take(), self.checker.is_undecided());
         let (withdrawn, below) = (self.running.withdrawn().to_vec(), self.running.below_quorum());
         let applied = self.apply_health().await;
         let named = in_words(&changes);
@@ -58,7 +63,7 @@ impl Agent {
         let mut notices: Vec<Notice> = changes.into_iter().filter_map(notice).collect();
         notices.extend(self.services_told(&below));
         notices.extend(self.addresses_told(&withdrawn));
-        self.notifier.tell(notices);
+        self.notifier.tell_some(notices, others_follow);
     }
 
     /// A slow start has its next step, or what failed is tried again.
@@ -104,10 +109,8 @@ impl Agent {
 
     /// Sees to it that checks of VIPs leave by the program that sends them to their backends, if there are such checks.
     fn steer(&mut self, config: &Config) {
-        let by_vip = |service: &&Arc<Service>| service.health.checks.iter().any(|check| check.via == Via::Vip);
-        let services = config.services.values().filter(by_vip);
         let wanted: BTreeSet<Family> =
-            services.flat_map(|service| &service.vips).map(|vip| Family::of(vip.address)).collect();
+            by_vip(config).flat_map(|service| &service.vips).map(|vip| Family::of(vip.address)).collect();
         if self.steered.as_ref() == Some(&wanted) {
             return;
         }
@@ -119,10 +122,32 @@ impl Agent {
             datapath::steering::attach(&self.pins, &link.name)?;
             wanted.iter().try_for_each(|family| steering::set_up(link, *family))
         };
-        match set_up() {
-            Ok(()) => self.steered = Some(wanted),
-            Err(error) => warn!("checks do not reach VIPs, all of them fail: {}", one_line(&error)),
+        let said = match set_up() {
+            Ok(()) => {
+                let obstacle = if wanted.contains(&Family::V4) { self.obstacle(link, config) } else { None };
+                self.steered = Some(wanted);
+                obstacle
+            }
+            Err(error) => {
+                self.slow_ms = Some(overrides::now_ms() + STEER_AGAIN_MS);
+                let error = one_line(&error);
+                Some(format!("checks of VIPs cannot be made, backends stay as they are: {error}"))
+            }
+        };
+        said.iter().for_each(|said| warn!("{said}"));
+        self.report.update(|report| report.steering = said);
+    }
+
+    /// What keeps the answers to checks of VIPs away, for the first VIP of which that is so.
+    fn obstacle(&self, link: &Link, config: &Config) -> Option<String> {
+        let vips: BTreeSet<IpAddr> = by_vip(config).flat_map(|service| &service.vips).map(|vip| vip.address).collect();
+        let vips: Vec<IpAddr> = vips.into_iter().filter(IpAddr::is_ipv4).collect();
+        if !steering::filters(link) {
+            return None;
         }
+        let ways = interfaces_to(&vips).inspect_err(|error| warn!("{error:#}")).unwrap_or_default();
+        let way = |vip: &IpAddr| ways.iter().find(|(address, _)| address == vip).map(|(_, interface)| *interface);
+        vips.iter().find_map(|vip| steering::obstacle(link, *vip, way(vip)))
     }
 
     /// Services that have fallen below quorum since, or have it again.
@@ -151,6 +176,15 @@ impl Agent {
         let back = back.into_iter().map(|address| Notice::good(Subject::Address(address), "announced again"));
         gone.chain(back).collect()
     }
+}
+
+/// Services with checks of VIPs.
+fn by_vip(config: &Config) -> impl Iterator<Item = &Service> {
+    config
+        .services
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|service: &&Service| service.health.checks.iter().any(|check| check.via == Via::Vip))
 }
 
 fn list(addresses: &[IpAddr]) -> String {

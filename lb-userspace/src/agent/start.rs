@@ -141,7 +141,7 @@ impl Start<'_> {
         resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
 
         let loaded = datapath::load(pins, self.kernel, &tables, self.interfaces.clone())?;
-        let ways = super::Ways::new(links, attached, &tables.allocation);
+        let ways = super::Ways::new(links, attached, &tables.allocation, self.checker);
         ways.apply(loaded.datapath(), &resolver.snapshot());
         loaded.datapath().set_announce(announces(pins, config.announce));
         let counted = pins.counted();

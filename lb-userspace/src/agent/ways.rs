@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use lb_common::abi::{self, Encapsulation};
+use lb_common::{
+    abi::{self, Encapsulation},
+    steer,
+};
 use tracing::{debug, warn};
 
 use crate::{
     datapath::Datapath,
+    health::Checker,
     links::{Link, mac_text},
     next_hops::NextHop,
     plan::Allocation,
@@ -19,6 +23,8 @@ pub struct Ways {
     interfaces: BTreeMap<u32, u32>,
     /// Numbers in the backends' table by address, and whether packets are to reach it by their MAC alone.
     ids: BTreeMap<IpAddr, Vec<(u16, bool)>>,
+    /// Checks go the same ways.
+    checker: Checker,
 }
 
 /// What the backends' table says of a way: next hop, interface's number, MTU.
@@ -28,12 +34,12 @@ const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
 
 impl Ways {
     /// For tables that use these numbers.
-    pub fn new(links: &[Link], attached: &[Link], allocation: &Allocation) -> Self {
+    pub fn new(links: &[Link], attached: &[Link], allocation: &Allocation, checker: &Checker) -> Self {
         let mut ids: BTreeMap<IpAddr, Vec<(u16, bool)>> = BTreeMap::new();
         for ((address, encapsulation), id) in allocation.backends() {
             ids.entry(address).or_default().push((id, encapsulation == Encapsulation::L2));
         }
-        Ways { interfaces: numbers(links, attached), ids }
+        Ways { interfaces: numbers(links, attached), ids, checker: checker.clone() }
     }
 
     /// Interfaces are others now, by the kernel's numbers.
@@ -47,7 +53,9 @@ impl Ways {
             let ids = self.ids.get(backend).into_iter().flatten();
             ids.map(move |(id, l2)| (*id, self.way(*backend, next_hop, *l2)))
         });
-        datapath.set_next_hops(&ways.collect::<Vec<_>>());
+        let ways = ways.collect::<Vec<_>>();
+        datapath.set_next_hops(&ways);
+        ways.iter().for_each(|(id, (entry, ..))| self.checker.knows_way(steer::mark(*id), *entry != NO_WAY.0));
     }
 
     fn way(&self, backend: IpAddr, next_hop: &NextHop, l2: bool) -> Way {

@@ -521,6 +521,9 @@ pub struct Seen {
     /// Why it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why its last check failed, though it works: not often enough in a row yet. Only the agent knows, and no table has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// Whether a backend works.

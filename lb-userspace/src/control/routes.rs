@@ -82,7 +82,7 @@ async fn status(State(sources): State<Sources>, client: Extension<Client>) -> An
 }
 
 async fn agent(State(sources): State<Sources>) -> Reply {
-    let report = sources.report.read();
+    let report = sources.report.whole();
     Reply::page(Page { text: show::agent::text(&report, overrides::now_ms()), json: json!({ "agent": report }) })
 }
 

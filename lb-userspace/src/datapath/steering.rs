@@ -109,9 +109,28 @@ fn remove(path: &std::path::Path) -> Result<()> {
 fn add_clsact(interface: &str) -> Result<bool> {
     match qdisc_add_clsact(interface) {
         Ok(()) => Ok(true),
-        Err(error) if os_error(&error) == Some(libc::EEXIST) => Ok(false),
+        Err(error) if os_error(&error) == Some(libc::EEXIST) => {
+            // The older `ingress` has its place, and would take a filter for the way out as one for the way in.
+            ensure!(
+                has_clsact(interface)?,
+                "a qdisc is where clsact would be (tc qdisc del dev {interface} ingress, or check = {{ via = \"backend\" }})"
+            );
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+fn has_clsact(interface: &str) -> Result<bool> {
+    let index = links::find(interface)?.index as i32;
+    let clsact = TcAttribute::Kind("clsact".to_owned());
+    let answers = Requests::open()?.dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(index)))?;
+    Ok(answers.into_iter().any(|answer| match answer {
+        RouteNetlinkMessage::NewQueueDiscipline(found) => {
+            found.header.index == index && found.attributes.contains(&clsact)
+        }
+        _ => false,
+    }))
 }
 
 /// Puts the program in the place of an earlier one by one change, or where none is.

@@ -131,7 +131,7 @@ fn seen(standing: &Standing, part: u32) -> Seen {
         true => SeenState::Up,
     };
     let reason = standing.reason().filter(|_| !standing.up).map(|reason| shortened(&reason.text));
-    Seen { state, since_ms: standing.since_ms, reason }
+    Seen { state, since_ms: standing.since_ms, reason, failing: None }
 }
 
 /// Tables have room for so much of it.

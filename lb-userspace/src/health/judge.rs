@@ -69,6 +69,17 @@ struct Run {
     weight: Option<u16>,
 }
 
+/// A backend that works and failed the last check, not often enough in a row yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failing {
+    /// The service's name.
+    pub service: String,
+    /// Its address.
+    pub backend: IpAddr,
+    /// Why.
+    pub reason: String,
+}
+
 /// What a result has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
@@ -133,6 +144,27 @@ impl Health {
         self.standing(service, backend).is_none_or(|standing| standing.up)
     }
 
+    /// Whether results in a row say otherwise of some check than what counts, so that it may change soon.
+    pub fn is_undecided(&self) -> bool {
+        let standings = self.services.values().flat_map(|of| of.backends.values());
+        standings.flat_map(|standing| &standing.runs).any(|run| run.row > 0)
+    }
+
+    /// Who works and failed the last check.
+    pub fn failing(&self) -> Vec<Failing> {
+        let mut failing = Vec::new();
+        for (service, of) in &self.services {
+            for (backend, standing) in of.backends.iter().filter(|(_, standing)| standing.up) {
+                failing.extend(standing.reason().map(|reason| Failing {
+                    service: service.clone(),
+                    backend: *backend,
+                    reason: reason.text.clone(),
+                }));
+            }
+        }
+        failing
+    }
+
     pub(super) fn standing(&self, service: &str, backend: IpAddr) -> Option<&Standing> {
         self.services.get(service)?.backends.get(&backend)
     }
@@ -179,6 +211,7 @@ impl Standing {
                 run.passes(check.rise << doublings);
             }
             Outcome::Keep => run.passes(check.rise << doublings),
+            Outcome::Unasked(_) => return None,
         }
         let up = self.runs.iter().all(|run| run.up);
         if up == self.up {

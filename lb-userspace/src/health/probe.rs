@@ -48,10 +48,7 @@ impl Target {
         match (via, self.mark) {
             (Via::Backend, _) => Ok(Way { to: to(self.backend), from: None, mark: None }),
             (Via::Vip, Some(mark)) => Ok(Way { to: to(self.vip.address), from: self.source, mark: Some(mark) }),
-            (Via::Vip, None) => {
-                let words = format!("next hop: the way to {} is not known", self.backend);
-                Err(Reason::new(ReasonKind::Unreachable, words))
-            }
+            (Via::Vip, None) => Err(Reason::new(ReasonKind::Local, "this host: checks of VIPs are not steered")),
         }
     }
 }
@@ -68,6 +65,8 @@ pub enum Outcome {
     Keep,
     /// It does not.
     Down(Reason),
+    /// Nobody could ask it, for want of something here: that says nothing of it.
+    Unasked(Reason),
 }
 
 /// Why a backend does not work.
@@ -141,15 +140,18 @@ pub async fn probe(check: &Check, target: &Target) -> Outcome {
     if let Kind::Command(command) = &check.kind {
         return command::probe(command, target, check.timeout).await;
     }
-    match ask(check, target).await {
+    let way = match target.way(check.via) {
+        Ok(way) => way,
+        Err(reason) => return Outcome::Unasked(reason),
+    };
+    match ask(check, target, way).await {
         Ok(()) => Outcome::Up { weight: None },
         Err(reason) => Outcome::Down(reason),
     }
 }
 
-async fn ask(check: &Check, target: &Target) -> Result<(), Reason> {
+async fn ask(check: &Check, target: &Target, way: Way) -> Result<(), Reason> {
     let deadline = Deadline::after(check.timeout);
-    let way = target.way(check.via)?;
     match &check.kind {
         Kind::Tcp => tcp::connect(&way, deadline).await.map(drop),
         Kind::Http(http) => {

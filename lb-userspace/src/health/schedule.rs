@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     future::pending,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,11 +19,14 @@ use tokio::{
 };
 
 use super::{
-    judge::{Change, Health, What},
+    judge::{Change, Failing, Health, What},
     probe::{Outcome, Reason, ReasonKind, probe},
     probes::{Key, Probe, probes},
 };
-use crate::{config::Config, overrides::now_ms};
+use crate::{
+    config::{Config, Via},
+    overrides::now_ms,
+};
 
 /// Checks under way at a time; each may have a socket. Those beyond wait.
 const MOST_UNDER_WAY: usize = 4_096;
@@ -54,6 +57,8 @@ struct Shared {
     /// Something has changed.
     changed: Notify,
     under_way: Arc<Semaphore>,
+    /// Marks of backends to which no next hop is known.
+    lost: Mutex<HashSet<u32>>,
 }
 
 #[derive(Default)]
@@ -122,6 +127,7 @@ impl Checker {
             other: Notify::new(),
             changed: Notify::new(),
             under_way: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
+            lost: Mutex::default(),
         });
         let task = tokio::spawn(schedule(Arc::clone(&shared)));
         Checker(Arc::new(Running { shared, task }))
@@ -150,10 +156,20 @@ impl Checker {
         let slots = wanted.into_iter().map(slot).collect();
         known.into_values().for_each(|slot| slot.gone.store(true, Ordering::Relaxed));
         state.slots = slots;
-        let keys: std::collections::HashSet<_> = state.slots.iter().map(|slot| slot.probe.key.clone()).collect();
+        let keys: HashSet<_> = state.slots.iter().map(|slot| slot.probe.key.clone()).collect();
         state.measured.retain(|key, _| keys.contains(key));
         drop(state);
         self.0.shared.other.notify_one();
+    }
+
+    /// Whether the next hop is known of the backend that a mark leads to. Else a check by that way has nobody to ask, and fails at once.
+    pub fn knows_way(&self, mark: u32, known: bool) {
+        let mut lost = self.0.shared.lost();
+        if known {
+            lost.remove(&mark)
+        } else {
+            lost.insert(mark)
+        };
     }
 
     /// What is known, fitted to a configuration that is to be in effect.
@@ -190,11 +206,21 @@ impl Checker {
         }
     }
 
+    /// Whether more may change soon: checks have failed, or passed, and do not count as that yet.
+    pub fn is_undecided(&self) -> bool {
+        self.0.shared.lock().health.is_undecided()
+    }
+
     /// What has changed since this was asked last; of a backend that went and came, both.
     pub fn take(&self) -> Vec<Change> {
         let mut state = self.0.shared.lock();
         (state.first, state.last) = (None, None);
         std::mem::take(&mut state.changes)
+    }
+
+    /// Who works and failed the last check.
+    pub fn failing(&self) -> Vec<Failing> {
+        self.0.shared.lock().health.failing()
     }
 
     /// Every check, as it went last.
@@ -230,6 +256,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lost(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, where there is a way.
+    async fn ask(&self, Probe { check, target, .. }: &Probe) -> Outcome {
+        if check.via == Via::Vip && target.mark.is_some_and(|mark| self.lost().contains(&mark)) {
+            return Outcome::Down(Reason::new(ReasonKind::Unreachable, "next hop: not known"));
+        }
+        probe(check, target).await
+    }
+
     /// Takes a result in, unless nobody asks for it any more.
     fn judge(&self, slot: &Arc<Slot>, outcome: &Outcome, duration: Duration, late: Duration) {
         let mut state = self.lock();
@@ -241,8 +279,8 @@ impl Shared {
         let measured = state.measured.entry(key.clone()).or_default();
         (measured.duration, measured.late) = (duration, late);
         measured.runs += 1;
-        if let Outcome::Down(reason) = outcome {
-            measured.failed += 1;
+        measured.failed += u64::from(matches!(outcome, Outcome::Down(_)));
+        if let Outcome::Down(reason) | Outcome::Unasked(reason) = outcome {
             measured.last_error = Some(reason.kind);
         }
         if let Some(change) = change {
@@ -310,7 +348,7 @@ fn rescheduled(shared: &Shared, heap: &Times, before: &[Arc<Slot>]) -> (Times, V
 async fn run(shared: Arc<Shared>, slot: Arc<Slot>, at: Instant) {
     let Ok(_permit) = Arc::clone(&shared.under_way).acquire_owned().await else { return };
     let begin = Instant::now();
-    let outcome = probe(&slot.probe.check, &slot.probe.target).await;
+    let outcome = shared.ask(&slot.probe).await;
     slot.under_way.store(false, Ordering::Relaxed);
     shared.judge(&slot, &outcome, begin.elapsed(), begin - at);
 }

@@ -7,9 +7,10 @@ use super::{
     message::{Change, Changes},
 };
 
-/// A message goes out once nothing more has come for this long: checks of backends that fail together decide one after the other,
-/// over as long as one comes after the last, and those that are told here were put into the tables in groups,
-const QUIET: Duration = Duration::from_millis(2_500);
+/// A message goes out once nothing more has come for this long,
+const QUIET: Duration = Duration::from_millis(400);
+/// or for this long while more is expected: checks of backends that fail together decide one after the other,
+const EXPECTING: Duration = Duration::from_millis(2_500);
 /// or the first of it is this old,
 const PATIENCE: Duration = Duration::from_secs(8);
 /// but of many messages no more than these at once,
@@ -29,6 +30,8 @@ pub struct Batcher {
     more: u64,
     first: Option<Duration>,
     last: Duration,
+    /// More may follow that belongs to it.
+    expecting: bool,
     /// What was told and is not over.
     lasting: BTreeMap<Subject, Change>,
     /// Messages that may still go at once; none of them is used yet.
@@ -59,10 +62,16 @@ impl Batcher {
         *change = Change { times: change.times + u32::from(!is_same), since_ms, ..new };
     }
 
+    /// Whether more may follow that belongs to what has changed last.
+    pub fn expect(&mut self, more: bool) {
+        self.expecting = more;
+    }
+
     /// When the next message goes out, if one will.
     pub fn due(&self) -> Option<Duration> {
         let first = self.first?;
-        let ready = (self.last + QUIET).min(first + PATIENCE);
+        let quiet = if self.expecting { EXPECTING } else { QUIET };
+        let ready = (self.last + quiet).min(first + PATIENCE);
         let allowed = if self.spent < BURST { Duration::ZERO } else { self.refilled + PACE };
         Some(ready.max(allowed))
     }
@@ -145,8 +154,12 @@ mod tests {
         assert_eq!(batcher.due(), None);
         // As their checks decide, spread over two seconds.
         (0..200).for_each(|number| batcher.note(10 * number * MS, 7, down(number)));
+        batcher.expect(true);
+        assert_eq!(batcher.due(), Some(1_990 * MS + EXPECTING));
+        batcher.note(3_000 * MS, 7, down(199));
+        batcher.expect(false);
         let (at, message) = next(&mut batcher);
-        assert_eq!(at, 1_990 * MS + QUIET);
+        assert_eq!(at, 3_000 * MS + QUIET);
         assert_eq!((message.changes.len(), message.left_out), (200, 0));
         assert_eq!((batcher.due(), batcher.lasting().changes.len()), (None, 200));
     }
@@ -156,7 +169,7 @@ mod tests {
         let mut batcher = Batcher::default();
         batcher.note(1_000 * MS, 7, down(1));
         let (at, message) = next(&mut batcher);
-        assert_eq!(at, 3_500 * MS);
+        assert_eq!(at, 1_000 * MS + QUIET);
         let change = Change { subject: backend(1), ok: false, text: "connect: refused".into(), since_ms: 7, times: 1 };
         assert_eq!(message, Changes { changes: vec![change], left_out: 0 });
     }

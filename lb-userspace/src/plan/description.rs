@@ -166,7 +166,7 @@ impl DescribedBackend {
 impl DescribedBackend {
     /// Whether it works, in words, if it is checked; it may be told how long ago that began.
     pub fn health_text(&self, now_ms: Option<u64>) -> Option<String> {
-        let Some(Seen { state, since_ms, reason }) = &self.health else {
+        let Some(Seen { state, since_ms, reason, failing }) = &self.health else {
             return self.sorry.then(|| "sorry".to_owned());
         };
         let mut text = state.text().to_owned();
@@ -178,6 +178,8 @@ impl DescribedBackend {
         }
         if let Some(reason) = reason {
             text += &format!(": {reason}");
+        } else if let Some(failing) = failing {
+            text += &format!(", fails: {failing}");
         }
         Some(text)
     }

@@ -21,6 +21,7 @@ pub fn warnings(report: &Report) -> Vec<String> {
     if let Some(error) = &report.reload.error {
         warnings.push(format!("the last configuration that was read is not in effect: {error}"));
     }
+    warnings.extend(report.steering.clone());
     for Receiver { name, error, .. } in &report.receivers {
         warnings.extend(error.iter().map(|error| format!("notify: {name}: {error}")));
     }

@@ -1,10 +1,21 @@
 //! Backends that die and come back, by real servers and a real agent that checks them.
 
-use lb_userspace::lab::{Http, Running, start_nginx, wait_for, wait_until};
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
+
+use lb_userspace::{
+    lab::{Http, Running, start_nginx, wait_for, wait_until},
+    overrides::now_ms,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::net::*;
+use crate::{net::*, notify::listen};
 
 const URL: &str = "http://10.1.0.100";
 const TEN: &str = r#"
@@ -96,9 +107,11 @@ fn a_killed_server_leaves_alone_and_comes_back_slowly() {
 }
 
 #[test]
-fn two_hundred_lost_at_once_are_one_change() {
+fn two_hundred_lost_at_once_are_one_change_and_one_message() {
     let config = config(
         r#"
+    [notify]
+    webhook = "http://127.0.0.1:8080"
     [service.web]
     vip = "10.1.0.100:80"
     backends = ["10.1.0.31-80", "10.1.0.101-250"]
@@ -112,12 +125,20 @@ fn two_hundred_lost_at_once_are_one_change() {
         net.backends[0].ip(&format!("addr add 10.1.0.{number}/24 dev eth0")).unwrap();
     }
     net.serve(80);
+    let hook = listen(&net.balancer, "127.0.0.1:8080");
     net.run(&config, &[]);
     let of_state = |wanted: &str| backends(&net).iter().filter(|backend| state(backend) == wanted).count();
     assert_eq!(of_state("up"), 200);
     // All addresses vanish, as behind a switch that dies.
     net.backends[0].ip("link set eth0 down").unwrap();
+    let (_, message) = hook.recv_timeout(PATIENCE).unwrap();
+    let told = now_ms();
+    assert_eq!(message["changes"].as_array().unwrap().len(), 200, "{message}");
     wait_until("all are down", PATIENCE, || of_state("down") == 200).unwrap();
+    let decided = backends(&net).iter().filter_map(|backend| backend["health"]["since_ms"].as_u64()).max().unwrap();
+    assert!(told - decided < 1_000, "told {} ms after the last was decided", told - decided);
+    eprintln!("told {} ms after the last was decided", told - decided);
+    hook.recv_timeout(Duration::from_secs(3)).expect_err("a second message");
     let said = events(&net, "health");
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("and 180 more"), "{said:?}");
@@ -168,5 +189,135 @@ fn a_backend_that_lost_the_vip_is_found() {
     net.backends[1].ip("addr add 10.1.0.100/32 dev lo").unwrap();
     wait_for_state(&net, 1, "up");
     assert_eq!(distinct(&net.ask(URL, 40)).len(), 2);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn without_a_backend_clients_are_reset() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = ["10.1.0.100:80", "[fd01::100]:80"]
+    backends = "10.1.0.11"
+    check = { via = "backend", every = "300ms", timeout = "200ms", fall = 2, rise = 2 }
+    on_empty = "reset"
+"#,
+    );
+    let mut net = Net::forwarding("health-reset", 1, &config);
+    let connect = |vip: &str| {
+        let vip: SocketAddr = vip.parse().unwrap();
+        net.client.within(|| Ok(TcpStream::connect_timeout(&vip, Duration::from_secs(5)))).unwrap()
+    };
+    let vips = ["10.1.0.100:80", "[fd01::100]:80"];
+    let open = vips.map(|vip| connect(vip).unwrap());
+    net.servers.clear();
+    wait_for_state(&net, 0, "down");
+    for (vip, mut open) in vips.iter().zip(open) {
+        assert_eq!(connect(vip).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{vip}");
+        // A connection that stands too; by now the server may have ended its half.
+        let asked = open.write_all(b"?").and_then(|()| open.read(&mut [0]));
+        let ends = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        assert!(asked.as_ref().is_err_and(|error| ends.contains(&error.kind())), "{vip}: {asked:?}");
+    }
+    assert!(net.verdict("reset") >= 2);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn sorry_backends_take_what_nobody_else_can() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.11-12"
+    sorry = "10.1.0.13"
+    check = { via = "backend", every = "300ms", timeout = "200ms", fall = 2, rise = 2 }
+"#,
+    );
+    let mut net = Net::forwarding("health-sorry", 3, &config);
+    assert_eq!(distinct(&net.ask(URL, 40)), ["backend1", "backend2"]);
+    net.servers.drain(..2);
+    wait_for_state(&net, 0, "down");
+    wait_for_state(&net, 1, "down");
+    assert_eq!(distinct(&net.ask(URL, 40)), ["backend3"]);
+    net.servers.push(Http::start(&net.backends[0], 80, "backend1\n").unwrap());
+    wait_for_state(&net, 0, "up");
+    assert_eq!(distinct(&net.ask(URL, 40)), ["backend1"]);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn one_required_service_withdraws_addresses_of_both_families() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = ["10.1.0.100:80", "[fd01::100]:80"]
+    backends = "10.1.0.11"
+    check = { via = "backend", every = "300ms", timeout = "200ms", fall = 2, rise = 2 }
+    required = true
+    [service.wiki]
+    vip = ["10.1.0.100:81", "[fd01::100]:81", "10.1.0.101:81"]
+    backends = "10.1.0.11"
+"#,
+    );
+    let mut net = Net::forwarding("health-required", 1, &config);
+    let both = ["10.1.0.100", "fd01::100"];
+    let told = |net: &Net| both.map(|vip| resolves(&net.client, vip).is_some());
+    assert_eq!(told(&net), [true, true]);
+    net.servers.clear();
+    wait_for_state(&net, 0, "kept");
+    assert_eq!(told(&net), [false, false]);
+    assert!(resolves(&net.client, "10.1.0.101").is_some(), "an address that nobody requires stays");
+    net.serve(80);
+    wait_for_state(&net, 0, "up");
+    assert_eq!(told(&net), [true, true]);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_command_says_how_much_a_backend_takes() {
+    let mut net = Net::new("health-weight", 2);
+    let (script, code) = (net.balancer.directory().join("check"), net.balancer.directory().join("code"));
+    fs::write(&code, "6").unwrap();
+    let text = format!("#!/bin/sh\n[ $WEIR_BACKEND = 10.1.0.11 ] || exit 6\nexit $(cat {})\n", code.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = config(&format!(
+        "[service.web]\nvip = \"10.1.0.100:80\"\nbackends = \"10.1.0.11-12\"\nslots = 4096\n\
+         check = {{ command = [\"{}\"], dynamic_weight = true, every = \"300ms\", timeout = \"200ms\", fall = 2, rise = 2 }}\n",
+        script.display()
+    ));
+    net.set_up(&["web"], &config);
+    net.serve(80);
+    net.run(&config, &[]);
+    let owned = |net: &Net, number: usize| backends(net)[number]["owned"].as_u64().unwrap();
+    // Exit code N is weight N - 2: 4 and 4, then 1 and 4, then none and 4.
+    for (said, least, most) in [("6", 1_900, 2_200), ("3", 700, 950), ("2", 0, 0)] {
+        fs::write(&code, said).unwrap();
+        wait_until(&format!("exit code {said} counts"), PATIENCE, || (least..=most).contains(&owned(&net, 0))).unwrap();
+    }
+    assert_eq!(distinct(&net.ask(URL, 60)), ["backend2"]);
+    fs::write(&code, "6").unwrap();
+    wait_until("it has its share again", PATIENCE, || owned(&net, 0) > 1_900).unwrap();
+    assert_eq!(distinct(&net.ask(URL, 60)), ["backend1", "backend2"]);
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_check_that_fails_is_shown_before_its_backend_falls() {
+    let config = config(
+        r#"
+    [service.web]
+    vip = "10.1.0.100:80"
+    backends = "10.1.0.11-12"
+    check = { via = "backend", every = "300ms", timeout = "200ms", fall = 100 }
+"#,
+    );
+    let mut net = Net::forwarding("health-failing", 2, &config);
+    net.servers.remove(1);
+    wait_until("it is shown", PATIENCE, || backends(&net)[1]["health"]["failing"] == "connect: refused").unwrap();
+    let text = String::from_utf8(net.weir(&["ls"]).stdout).unwrap();
+    assert!(text.contains("up, fails: connect: refused") && text.matches("refused").count() == 1, "{text}");
+    assert_eq!(state(&backends(&net)[1]), "up");
     net.agent().stop(PATIENCE).unwrap();
 }

@@ -80,6 +80,65 @@ fn webhook_alertmanager_and_command_are_told() {
     .unwrap();
 }
 
+/// By TLS, where the host trusts the receiver; and not where it does not.
+#[test]
+fn a_webhook_by_https_is_told() {
+    let mut net = Net::new("notify-https", 2);
+    let place = net.client.directory();
+    let file = |name: &str| place.join(name).display().to_string();
+    let (key, certificate, settings) = (file("key.pem"), file("certificate.pem"), file("nginx.conf"));
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hook \
+                -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:10.1.0.9";
+    let make: Vec<_> = make.split_whitespace().chain(["-keyout", &key, "-out", &certificate]).collect();
+    net.client.output("openssl", &make).unwrap();
+    let place = place.display();
+    let text = format!(
+        r#"daemon off; master_process off; pid "{place}/nginx.pid"; error_log "{place}/error.log"; events {{ }}
+        http {{
+            access_log off; client_body_temp_path "{place}/a"; proxy_temp_path "{place}/b"; fastcgi_temp_path "{place}/c";
+            uwsgi_temp_path "{place}/d"; scgi_temp_path "{place}/e";
+            server {{
+                listen 8443 ssl;
+                ssl_certificate "{certificate}"; ssl_certificate_key "{key}";
+                location / {{ proxy_pass http://127.0.0.1:8080; }}
+            }}
+        }}"#
+    );
+    fs::write(&settings, text).unwrap();
+    let hook = listen(&net.client, "127.0.0.1:8080");
+    let _nginx =
+        net.client.spawn("nginx", net.client.command("nginx").args(["-c", &settings, "-e", "stderr"])).unwrap();
+    let config = config(&format!("[notify]\nwebhook = \"https://10.1.0.9:8443/hook\"\n{WEB}"));
+    let configuration = net.write(&config);
+    for trusted in [false, true] {
+        let mut command = net.balancer.command(weir());
+        command.arg("--pins").arg(net.balancer.pins()).arg("run").arg("--config").arg(&configuration);
+        command.arg("--state").arg(net.balancer.directory());
+        if trusted {
+            command.env("SSL_CERT_FILE", &certificate);
+        }
+        let mut agent = net.balancer.spawn("weir", &mut command).unwrap();
+        agent.wait_to_say("services: ", PATIENCE).unwrap();
+        net.agent = Some(agent);
+        net.write("garbage");
+        assert_eq!(net.weir(&["apply"]).status.code(), Some(3));
+        if trusted {
+            let told = hook.recv_timeout(PATIENCE);
+            let (head, message) = told.unwrap_or_else(|_| panic!("{}", net.json(&["status"])["receivers"]));
+            assert!(head.starts_with("POST /hook "), "{head}");
+            assert_eq!(message["changes"][0]["kind"], "configuration", "{message}");
+        } else {
+            wait_until("a stranger is not told", PATIENCE, || {
+                net.json(&["status"])["receivers"][0]["error"].as_str().is_some_and(|error| error.contains("tls"))
+            })
+            .unwrap();
+            assert!(hook.try_recv().is_err());
+        }
+        net.write(&config);
+        net.agent().stop(PATIENCE).unwrap();
+    }
+}
+
 #[test]
 fn an_interface_that_is_lost_is_told_of() {
     let mut net = Net::new("notify-lost", 2);
@@ -231,7 +290,7 @@ impl Alertmanager {
 }
 
 /// Takes requests on a host, one a connection, and answers 200; their heads and bodies come out here.
-fn listen(host: &Host, address: &str) -> mpsc::Receiver<(String, Value)> {
+pub fn listen(host: &Host, address: &str) -> mpsc::Receiver<(String, Value)> {
     let listener = host.within(|| Ok(TcpListener::bind(address)?)).unwrap();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -239,7 +298,8 @@ fn listen(host: &Host, address: &str) -> mpsc::Receiver<(String, Value)> {
             let mut reader = BufReader::new(stream.unwrap());
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let length = head.to_ascii_lowercase();
+            let length = length.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             let Some(length) = length else { continue };
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();

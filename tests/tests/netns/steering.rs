@@ -141,6 +141,61 @@ fn checks_find_what_backends_have_lost() {
     assert!(!net.balancer.output("tc", &["qdisc", "show", "dev", "eth0"]).unwrap().contains("clsact"));
 }
 
+#[test]
+fn a_check_says_what_keeps_it_from_its_backend() {
+    let config = config(
+        r#"
+    [service.l2]
+    vip = "10.1.0.100:80"
+    backends = ["10.1.0.11", "10.1.0.12"]
+    check = { every = "300ms", timeout = "200ms", fall = 2, rise = 1 }
+"#,
+    );
+    let mut net = Net::new("steered-lost", 1);
+    net.set_up(&["l2"], &config);
+    net.serve(80);
+    net.balancer.set("net/ipv4/conf/all/rp_filter", 1).unwrap();
+    net.balancer.ip("route add 10.1.0.100 dev lo").unwrap();
+    net.run(&config, &[]);
+    let health = |backend: usize| net.json(&["ls"])["services"][0]["backends"][backend]["health"].clone();
+    wait_until("the one that is not there is down", PATIENCE, || health(1)["reason"] == "next hop: not known").unwrap();
+    let warnings = net.json(&["status"])["warnings"].to_string();
+    assert!(
+        warnings.contains("interface eth0: rp_filter is 1 and a route to VIP 10.1.0.100 does not exist"),
+        "{warnings}"
+    );
+    net.agent().stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn where_checks_cannot_be_steered_no_backend_falls() {
+    let config = config(CHECKED);
+    let mut net = Net::new("steered-not", 2);
+    net.set_up(&["l2", "tunnel"], &config);
+    net.serve(80);
+    // Somebody else has the place where clsact would be.
+    net.balancer.output("tc", &["qdisc", "add", "dev", "eth0", "ingress"]).unwrap();
+    net.run(&config, &[]);
+    std::thread::sleep(Duration::from_secs(3));
+    let states = |net: &Net| {
+        let ls = net.json(&["ls"]);
+        let backends =
+            ls["services"].as_array().unwrap().iter().flat_map(|service| service["backends"].as_array().unwrap());
+        backends.map(|backend| backend["health"]["state"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&net), ["\"up\""; 4]);
+    let warnings = net.json(&["status"])["warnings"].to_string();
+    assert!(warnings.contains("checks of VIPs cannot be made, backends stay as they are"), "{warnings}");
+    net.balancer.output("tc", &["qdisc", "del", "dev", "eth0", "ingress"]).unwrap();
+    wait_until("it is tried again", PATIENCE, || {
+        !net.json(&["status"])["warnings"].to_string().contains("cannot be made")
+    })
+    .unwrap();
+    net.backends[0].ip("addr del 10.1.0.100/32 dev lo").unwrap();
+    wait_until("now checks find it", PATIENCE, || states(&net)[0] == "\"down\"").unwrap();
+    net.agent().stop(PATIENCE).unwrap();
+}
+
 /// What steering has added to the balancer, a line each.
 fn traces(net: &Net) -> Vec<String> {
     let lines = |text: anyhow::Result<String>, wanted: &str| {
