@@ -17,7 +17,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    datapath::{Access, Capturing, Datapath, Lost, Pins},
+    datapath::{Access, Capturing, Datapath, LEASE, Lost, Pins},
     pcapng,
     plan::Description,
 };
@@ -41,6 +41,8 @@ pub struct Summary {
     pub captured: u64,
     /// Packets that were wanted as well.
     pub lost: Lost,
+    /// For how long nothing was sampled, because nobody asked anew.
+    pub missed: Duration,
 }
 
 /// How often the lease is renewed, and services are looked at anew.
@@ -84,6 +86,7 @@ impl Session {
         let mut renewed = Instant::now();
         while summary.captured < enough && !stop() {
             if renewed.elapsed() >= RENEW {
+                summary.missed += renewed.elapsed().saturating_sub(LEASE);
                 self.renew(&mut summary)?;
                 renewed = Instant::now();
             }
@@ -174,8 +177,12 @@ impl Summary {
     /// One line.
     pub fn text(&self) -> String {
         let Lost { over_budget, ring_full } = self.lost;
+        let missed = match self.missed.as_secs() {
+            0 => String::new(),
+            seconds => format!(", and all for {seconds} s while the reader stood still"),
+        };
         format!(
-            "captured: {}, lost: {} over the budget of samples, {} while the reader was slow",
+            "captured: {}, lost: {} over the budget of samples, {} while the reader was slow{missed}",
             self.captured, over_budget, ring_full
         )
     }

@@ -10,7 +10,11 @@ mod serve;
 pub mod socket;
 mod streams;
 
-use std::{path::Path, sync::Arc, thread};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
 
 use anyhow::{Context, Result};
 use tokio::sync::{Semaphore, oneshot};
@@ -64,6 +68,8 @@ struct Sources {
     readings: Arc<Semaphore>,
     unread: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// Whoever captures has enough.
+    enough: Arc<AtomicBool>,
 }
 
 /// The control socket and metrics, served by a thread of their own until this is dropped: what clients do costs the agent's loop nothing.
@@ -81,8 +87,10 @@ impl Control {
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         let unread = Arc::new(Semaphore::new(MAX_UNREAD_BYTES));
         let streams = Arc::new(Semaphore::new(streams::MAX_STREAMS));
+        let enough = Arc::default();
         let Readers { capture, tables: reader, report, metrics: (open, scraper) } = readers;
-        let sources = Sources { agent, reader, capture, report, config: config.into(), readings, unread, streams };
+        let sources =
+            Sources { agent, reader, capture, report, config: config.into(), readings, unread, streams, enough };
         let group = socket.group();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -291,8 +291,10 @@ fn ask(cli: &Cli, question: &Question) -> Result<ExitCode> {
                 Command::Capture { write, .. } => Out::open(write)?,
                 _ => Out::terminal()?,
             };
-            let streamed = runtime.block_on(client::stream(&socket, question, form, &mut to, &stopped));
             let follows = matches!(cli.command, Command::Events { .. });
+            let end = Question::post("/v1/capture/end", json!({}));
+            let until = (&stopped as &dyn Fn() -> bool, (!follows).then_some(&end));
+            let streamed = runtime.block_on(client::stream(&socket, question, form, &mut to, until));
             match streamed {
                 // As of every verb that prints.
                 Err(error) if follows && out::is_gone(&error) => Ok(ExitCode::SUCCESS),

@@ -4,10 +4,10 @@ use std::{
     fmt::Write as _,
     io::{ErrorKind, Write},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -80,16 +80,19 @@ pub async fn ask(socket: &Path, question: &Question, form: Form) -> Result<Said>
     said.with_context(|| format!("{place}: the agent did not answer"))
 }
 
-/// Asks for what has no end, and writes it as it comes, until it ends or shall stop. What is said instead, if the agent refuses.
+/// Asks for what has no end, and writes it as it comes, until it ends or shall stop; then, if that is asked for by a last question, what is
+/// still to come. What is said instead, if the agent refuses.
 pub async fn stream(
     socket: &Path,
     question: &Question,
     form: Form,
     out: &mut dyn Write,
-    stop: &dyn Fn() -> bool,
+    (stop, last): (&dyn Fn() -> bool, Option<&Question>),
 ) -> Result<Option<Said>> {
     /// How long nothing may come before it is looked whether to stop.
     const LOOK: Duration = Duration::from_millis(200);
+    /// How long the end may take.
+    const END_WITHIN: Duration = Duration::from_secs(10);
     let place = socket.display();
     let (mut sender, connection) = http1::handshake(TokioIo::new(connect(socket).await?)).await?;
     tokio::spawn(connection);
@@ -99,12 +102,22 @@ pub async fn stream(
         return said(response).await.map(Some).with_context(did_not);
     }
     let mut body = response.into_body();
-    while !stop() {
+    let mut end = None;
+    loop {
+        if end.is_none() && stop() {
+            let Some(last) = last else { break };
+            end = Some(Instant::now() + END_WITHIN);
+            let said = ask(socket, last, form).await?;
+            ensure!(said.ok, "{place}: {}", said.body);
+        }
         match timeout(LOOK, body.frame()).await {
+            Err(_) if end.is_some_and(|end| Instant::now() >= end) => {
+                bail!("{place}: the agent did not come to an end")
+            }
             Err(_) => {}
             Ok(None) => break,
             Ok(Some(frame)) => {
-                let frame = frame.with_context(|| format!("{place}: the agent broke off"))?;
+                let frame = frame.with_context(|| format!("{place}: the agent broke off (its log says why)"))?;
                 if let Some(bytes) = frame.data_ref() {
                     out.write_all(bytes)?;
                     out.flush()?;

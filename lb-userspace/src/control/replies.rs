@@ -1,6 +1,9 @@
 //! What clients are answered, in both forms: text as the command line prints it, JSON as its `-o json` does.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::{Context, Error, Result};
 use axum::{
@@ -41,17 +44,20 @@ pub struct Reply {
 pub struct Stream {
     /// What HTTP calls it.
     pub kind: &'static str,
-    pieces: Arc<Mutex<Option<mpsc::Receiver<Bytes>>>>,
+    pieces: Arc<Mutex<Option<mpsc::Receiver<Piece>>>>,
 }
+
+/// What comes next; an error breaks the answer off.
+pub type Piece = io::Result<Bytes>;
 
 impl Stream {
     /// What comes out of a channel.
-    pub fn new(kind: &'static str, pieces: mpsc::Receiver<Bytes>) -> Stream {
+    pub fn new(kind: &'static str, pieces: mpsc::Receiver<Piece>) -> Stream {
         Stream { kind, pieces: Arc::new(Mutex::new(Some(pieces))) }
     }
 
     /// The pieces, once.
-    pub fn take(&self) -> Option<mpsc::Receiver<Bytes>> {
+    pub fn take(&self) -> Option<mpsc::Receiver<Piece>> {
         self.pieces.lock().ok()?.take()
     }
 }

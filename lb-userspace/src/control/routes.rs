@@ -53,6 +53,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/events", get(events))
         .route("/v1/capture", post(capture))
+        .route("/v1/capture/end", post(end_capture))
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/confirm", post(confirm))
@@ -167,6 +168,11 @@ async fn events(
 
 async fn capture(State(sources): State<Sources>, Asked(_, wanted): Asked<Wanted>) -> Answer {
     sources.capture(wanted).await
+}
+
+async fn end_capture(State(sources): State<Sources>, Asked(_, Nothing {}): Asked<Nothing>) -> Reply {
+    sources.end_capture();
+    Reply::page(Page { text: String::new(), json: json!({}) })
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixListener,
@@ -39,7 +40,7 @@ use tracing::{debug, error, warn};
 use super::{
     MAX_UNREAD_BYTES, Sources,
     peer::Peer,
-    replies::{Form, Reply},
+    replies::{Form, Piece, Reply},
     routes,
 };
 
@@ -226,7 +227,9 @@ async fn answer(
     // Never closed: an answer without would be one too many, no more.
     let permit = sources.unread.acquire_many_owned(weight).await.ok();
     client.phase.send_replace(Phase::Unread);
-    let mut response = Response::new(Full::new(Bytes::from_owner(Unread { body, _permit: permit })).boxed_unsync());
+    let mut response = Response::new(
+        Full::new(Bytes::from_owner(Unread { body, _permit: permit })).map_err(|never| match never {}).boxed_unsync(),
+    );
     *response.status_mut() = reply.status;
     let kind = match form {
         Form::Json => "application/json",
@@ -238,15 +241,15 @@ async fn answer(
 }
 
 /// The body of an answer.
-type Pieces = UnsyncBoxBody<Bytes, Infallible>;
+type Pieces = UnsyncBoxBody<Bytes, io::Error>;
 
 /// What comes out of a channel, and what is held until its end.
-fn streamed(mut pieces: mpsc::Receiver<Bytes>, held: Reply) -> Pieces {
+fn streamed(mut pieces: mpsc::Receiver<Piece>, held: Reply) -> Pieces {
     let pieces = stream::poll_fn(move |context| {
         let _ = &held;
         pieces.poll_recv(context)
     });
-    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// A body until it was read, and what it takes of what all may leave unread.

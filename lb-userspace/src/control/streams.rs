@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use tracing::warn;
 
 use super::{
     Sources,
-    replies::{Form, Reply, Stream, event_text},
+    replies::{Form, Piece, Reply, Stream, event_text},
     routes::Answer,
     serve::Client,
 };
@@ -45,16 +46,26 @@ impl Sources {
         let opened = spawn_blocking(move || capture(wanted)).await;
         let session = opened.map_err(|error| refused(error.into()))?.map_err(refused)?;
         let (sender, pieces) = mpsc::channel(WAITING);
+        let enough = self.enough.clone();
+        enough.store(false, Ordering::Relaxed);
         let run = move || {
-            let gone = sender.clone();
+            let client = sender.clone();
             let mut out = Pieces { sender, piece: Vec::new() };
-            if let Err(error) = Session::run(session, &mut out, &|| gone.is_closed()) {
+            let stop = || client.is_closed() || enough.load(Ordering::Relaxed);
+            if let Err(error) = Session::run(session, &mut out, &stop) {
                 warn!("capture for a client of the control socket: {error:#}");
+                // So that it does not look complete. Nobody waits for a client that takes nothing.
+                let _ = client.try_send(Err(io::Error::other(error)));
             }
         };
         let spawned = thread::Builder::new().name("capture".to_owned()).spawn(run);
         spawned.map_err(|error| refused(error.into()))?;
         Ok(Reply::streaming(Stream::new("application/x-pcapng", pieces), permit))
+    }
+
+    /// Lets the capture that is running come to its end, with what it has lost.
+    pub fn end_capture(&self) {
+        self.enough.store(true, Ordering::Relaxed);
     }
 
     /// Events from the first that is remembered, then each as it comes, one a line.
@@ -72,7 +83,7 @@ impl Sources {
                 let new = events.iter().rposition(|event| Some(event) == last.as_ref()).map_or(0, |at| at + 1);
                 for event in &events[new..] {
                     let line = Bytes::from(line(event, form));
-                    if !matches!(timeout(PATIENCE, sender.send(line)).await, Ok(Ok(()))) {
+                    if !matches!(timeout(PATIENCE, sender.send(Ok(line))).await, Ok(Ok(()))) {
                         return;
                     }
                 }
@@ -101,7 +112,7 @@ fn line(event: &Event, form: Form) -> String {
 
 /// The writing end of a stream: what is flushed becomes a piece.
 struct Pieces {
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Piece>,
     piece: Vec<u8>,
 }
 
@@ -118,11 +129,11 @@ impl Write for Pieces {
         let end = Instant::now() + PATIENCE;
         let mut piece = Bytes::from(std::mem::take(&mut self.piece));
         loop {
-            match self.sender.try_send(piece) {
+            match self.sender.try_send(Ok(piece)) {
                 Ok(()) => return Ok(()),
+                Err(TrySendError::Full(Ok(back))) if Instant::now() < end => piece = back,
+                Err(TrySendError::Full(_)) => return Err(io::ErrorKind::TimedOut.into()),
                 Err(TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
-                Err(TrySendError::Full(_)) if Instant::now() >= end => return Err(io::ErrorKind::TimedOut.into()),
-                Err(TrySendError::Full(back)) => piece = back,
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::{Access, Pins, Plain, mapped::Mapped, open_map};
 
 /// For how long the programs go on sampling for somebody who has died.
-const LEASE: Duration = Duration::from_secs(3);
+pub const LEASE: Duration = Duration::from_secs(3);
 
 /// Samples that were wanted and not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]

@@ -36,7 +36,7 @@ pub use self::{
     adopt::{Adopted, Found, find},
     apply::{Beside, grace_period},
     attach::attach_again,
-    capture::{Capturing, Lost},
+    capture::{Capturing, LEASE, Lost},
     load::{Attachment, Events, Loaded, Started, load},
     mapped::{Access, Mapped},
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},

@@ -189,3 +189,44 @@ fn an_agent_streams_samples() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("may only read (GET)"), "{}", said(&refused));
 }
+
+/// Whoever may not read pins gets the same through the agent: to the end where they have enough, and an error where it broke off.
+#[test]
+fn a_member_of_the_group_captures_through_the_agent() {
+    let mut net = Net::new("member-capture", 2);
+    net.set_up(&["web"], &config(SERVICES));
+    net.serve(80);
+    let mut agent = with_group(&net, &net.write(&config(SERVICES)));
+    wait_until("both are resolved", PATIENCE, || !net.next_hops().contains(&"none".to_owned())).unwrap();
+    let member = || {
+        let mut command = net.balancer.command("setpriv");
+        command.arg("--reuid=65534").arg(format!("--regid={GROUP}")).arg("--clear-groups").arg(weir());
+        command.arg("--pins").arg(net.balancer.pins()).args(["capture", "-w", "-"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let begun = |capture: &mut Child| {
+        let mut head = vec![0; 8];
+        capture.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
+        head
+    };
+    let mut capture = member();
+    let mut samples = begun(&mut capture);
+    net.ask(URL, 5);
+    kill(Pid::from_raw(capture.id() as i32), Signal::SIGINT).unwrap();
+    let output = capture.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    samples.extend(&output.stdout);
+    let file = net.balancer.directory().join("member.pcapng");
+    fs::write(&file, &samples).unwrap();
+    assert!(tool("tshark", &["-n", "-r", file.to_str().unwrap()]).lines().count() >= 5);
+    let end = String::from_utf8_lossy(&samples[samples.len() - 200..]).into_owned();
+    assert!(end.contains("lost: 0 over the budget"), "the end tells what was lost: {end:?}");
+
+    let mut capture = member();
+    begun(&mut capture);
+    agent.signal(Signal::SIGKILL).unwrap();
+    agent.wait(PATIENCE).unwrap();
+    let output = capture.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("the agent broke off"), "{}", said(&output));
+}

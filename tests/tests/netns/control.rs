@@ -153,21 +153,11 @@ fn verbs_act_at_once_and_say_what_they_cost() {
 
 #[test]
 fn members_of_the_group_may_change_and_name_files_beside_the_agents() {
-    const GROUP: &str = "64987";
     let net = Net::new("members", 2);
     net.set_up(&["web"], &config(WEB));
     let (file, secret) = (net.write(&config(WEB)), net.balancer.directory().join("link.toml"));
     std::os::unix::fs::symlink("/etc/shadow", &secret).unwrap();
-    // Whatever groups this host has, the agent finds that one.
-    let groups = net.balancer.directory().join("group");
-    fs::write(&groups, format!("root:x:0:\nweir:x:{GROUP}:\n")).unwrap();
-    let mut command = net.balancer.command("unshare");
-    let script = format!("mount --bind {} /etc/group && exec \"$@\"", groups.display());
-    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(weir());
-    command.arg("--pins").arg(net.balancer.pins()).arg("run").arg("--config").arg(&file);
-    command.arg("--state").arg(net.balancer.directory());
-    let mut agent = net.balancer.spawn("weir", &mut command).unwrap();
-    agent.wait_to_say("services: ", PATIENCE).unwrap();
+    let mut agent = with_group(&net, &file);
     let found = fs::metadata(socket(&net)).unwrap();
     assert_eq!((found.gid().to_string().as_str(), found.mode() & 0o777), (GROUP, 0o660));
     for groups in [["--regid=64987", "--clear-groups"], ["--regid=65534", "--groups=64987"]] {

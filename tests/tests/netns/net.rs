@@ -122,6 +122,23 @@ impl Net {
     }
 }
 
+/// The number of the group `weir` that [`with_group`]'s agent finds.
+pub const GROUP: &str = "64987";
+
+/// An agent that finds a group `weir`, whatever groups this host has.
+pub fn with_group(net: &Net, file: &Path) -> Running {
+    let groups = net.balancer.directory().join("group");
+    fs::write(&groups, format!("root:x:0:\nweir:x:{GROUP}:\n")).unwrap();
+    let mut command = net.balancer.command("unshare");
+    let script = format!("mount --bind {} /etc/group && exec \"$@\"", groups.display());
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(weir());
+    command.arg("--pins").arg(net.balancer.pins()).arg("run").arg("--config").arg(file);
+    command.arg("--state").arg(net.balancer.directory());
+    let mut agent = net.balancer.spawn("weir", &mut command).unwrap();
+    agent.wait_to_say("services: ", PATIENCE).unwrap();
+    agent
+}
+
 /// How often a verdict was given, by what `weir stats` says.
 pub fn verdict(stats: &Value, name: &str) -> u64 {
     let verdicts = stats["verdicts"].as_array().unwrap();

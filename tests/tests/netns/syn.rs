@@ -89,8 +89,10 @@ fn auto_counts_again_after_a_minute() {
     net.client.output("hping3", &one).unwrap();
     let after = service(&net);
     assert_eq!(after["vips"][0]["syn_dropped"], before, "{after}");
-    let events = net.json(&["events"]).to_string();
-    assert!(events.contains("counted again, a minute has passed below the threshold"), "{events}");
+    wait_until("it is an event", PATIENCE, || {
+        net.json(&["events"]).to_string().contains("counted again, a minute has passed below the threshold")
+    })
+    .unwrap();
 }
 
 /// Who measures the Internet with SYNs like the flood's gets answers.
