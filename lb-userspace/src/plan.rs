@@ -120,7 +120,10 @@ pub fn plan_next(
     let nothing = Allocation::empty(0);
     let before = previous.unwrap_or(&nothing);
     let vips = config.services.values().flat_map(|service| service.vips.iter().copied());
-    let allocation = before.next_ids(vips, sets.backends.iter().copied())?;
+    let filters: Vec<_> = config.services.values().map(|service| syn::describe(config, service)).collect();
+    let states = config.services.values().zip(&filters).map(|(service, filter)| syn::state_key(&service.name, filter));
+    let states: Vec<u64> = states.collect();
+    let allocation = before.next_ids(vips, sets.backends.iter().copied(), states.iter().copied())?;
     let ids_of = sets.ids(&allocation)?;
     let (rings, ring_of) = sets.rings(&ids_of);
     let allocation = match previous {
@@ -138,15 +141,17 @@ pub fn plan_next(
     let mut live = Vec::new();
     let mut descriptions = Vec::new();
     let mut syn = SynTables::new(config);
-    for (service, set) in config.services.values().zip(&sets.set_of) {
+    let filters = filters.into_iter().zip(states);
+    for ((service, set), (mut filter, state)) in config.services.values().zip(&sets.set_of).zip(filters) {
         let ring = &rings[ring_of[*set]];
         let ids = service.vips.iter().map(|vip| allocation.vip(vip)).collect::<Option<Vec<_>>>();
         let ids = ids.context("every VIP was given an id")?;
-        syn.add(config, service, &ids);
+        filter.state = allocation.state(state).context("every service was given a state")?;
+        syn.add(config, service, &ids, filter.state);
         services.extend(service.vips.iter().zip(&ids).map(|(vip, id)| entry(config, service, vip, ring.start, *id)));
         does.extend(service.vips.iter().map(|_| (service.forward, ring.ring.fingerprint)));
         live.extend(service.vips.iter().map(|_| has_owner(ring)));
-        descriptions.push(describe(config, service, ring.start, &ids, Arc::clone(&described[*set])));
+        descriptions.push(describe(service, filter, ring.start, &ids, Arc::clone(&described[*set])));
     }
     let entries = services.clone();
     services.extend(address_entries(config, &entries, &live));
@@ -326,8 +331,8 @@ fn describe_set((_, _, backends, seen): &Set, ids: &[u16], ring: &PlacedRing) ->
 }
 
 fn describe(
-    config: &Config,
     service: &config::Service,
+    syn_filter: DescribedFilter,
     ring: u32,
     ids: &[u16],
     backends: Arc<[DescribedBackend]>,
@@ -338,7 +343,7 @@ fn describe(
         forward: service.forward.to_string(),
         hash: service.hash.to_string(),
         syn: service.syn.to_string(),
-        syn_filter: syn::describe(config, service, ids),
+        syn_filter,
         slots: service.slots,
         mss: service.mss,
         on_empty: service.health.on_empty.to_string(),

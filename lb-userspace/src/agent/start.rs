@@ -146,13 +146,13 @@ impl Start<'_> {
         loaded.datapath().set_announce(announces(pins, config.announce));
         let counted = pins.counted();
         if let Some(counted) = &counted {
-            loaded.datapath().carry(counted, &tables.allocation)?;
+            loaded.datapath().carry(counted, &tables.allocation, false)?;
         }
         let Started { datapath, modes, events } = loaded.attach(self.options.mode)?;
         if let Some(counted) = counted {
             // The old programs have counted on until now.
             spawn_blocking(grace_period).await.context("waiting for a grace period failed")?;
-            datapath.carry(&counted, &tables.allocation)?;
+            datapath.carry(&counted, &tables.allocation, true)?;
         }
         for (link, mode) in attached.iter().zip(&modes) {
             match mode {

@@ -14,8 +14,8 @@ use crate::{
 pub struct Seen {
     /// All dropping is stopped.
     pub off: bool,
-    /// How much each signature of a service in mode auto had matched, and whether there are too many of those.
-    signatures: BTreeMap<(String, String), (u64, bool)>,
+    /// Of each signature of a service in mode auto: which state it has, how much had matched, and whether that was too many.
+    signatures: BTreeMap<(String, String), (u16, u64, bool)>,
 }
 
 impl Seen {
@@ -30,9 +30,9 @@ impl Seen {
             }
         };
         for service in services.iter().filter(|service| service.syn == "auto") {
-            let state = datapath.syn_state(service);
+            let (number, state) = (service.syn_filter.state, datapath.syn_state(service));
             for (name, state) in service.syn_filter.signatures.iter().zip(state.signatures) {
-                seen.signatures.insert((service.name.clone(), name.clone()), (state.total, state.until > now));
+                seen.signatures.insert((service.name.clone(), name.clone()), (number, state.total, state.until > now));
             }
         }
         seen
@@ -42,7 +42,7 @@ impl Seen {
 impl Seen {
     /// The services that SYNs are dropped for.
     fn dropping(&self) -> BTreeSet<&str> {
-        let drops = self.signatures.iter().filter(|(_, (_, drops))| *drops && !self.off);
+        let drops = self.signatures.iter().filter(|(_, (.., drops))| *drops && !self.off);
         drops.map(|((service, _), _)| &service[..]).collect()
     }
 }
@@ -57,8 +57,8 @@ impl Agent {
             let verb = format!("syn {}", if self.syn.off { "off" } else { "on" });
             told.push((verb, crate::show::syn_text(self.syn.off)));
         }
-        for ((service, signature), (total, drops)) in &self.syn.signatures {
-            let (earlier, dropped) =
+        for ((service, signature), (number, total, drops)) in &self.syn.signatures {
+            let (was, earlier, dropped) =
                 before.signatures.get(&(service.clone(), signature.clone())).copied().unwrap_or_default();
             if dropped == *drops {
                 continue;
@@ -66,8 +66,10 @@ impl Agent {
             let result = if *drops {
                 let would = if self.syn.off { "would be dropped but for `weir syn off`" } else { "dropped" };
                 format!("{would} from here on, {} matched in the last second", total.saturating_sub(earlier))
-            } else {
+            } else if was == *number {
                 "counted again, a minute has passed below the threshold".to_owned()
+            } else {
+                "counted again, it asks for something else now".to_owned()
             };
             told.push((format!("syn {service} {signature}"), result));
         }

@@ -16,6 +16,8 @@ use crate::plan::{DescribedService, Description, Tables};
 #[must_use = "they are not live yet"]
 pub struct Beside {
     half: u32,
+    /// VIP entries and places of signatures that are others from then on.
+    anew: Vec<(u16, usize)>,
 }
 
 impl Datapath {
@@ -33,10 +35,10 @@ impl Datapath {
             write!(self.live, backend.entry, backends[backend.id as usize]);
         }
         self.forget_counts(tables);
-        self.forget_matches(before, &tables.description.services);
+        self.begin_states(before, &tables.description.services);
         self.write_allowed(half, &tables.syn.allowed)?;
         self.write_half(half as usize, tables);
-        Ok(Beside { half })
+        Ok(Beside { half, anew: super::syn::other_signatures(before, &tables.description.services) })
     }
 
     /// Shows them: from here on every packet is judged by them, but for those under way.
@@ -44,6 +46,7 @@ impl Datapath {
         // What stands before must be seen before: the tables are complete when the half becomes live.
         atomic::fence(atomic::Ordering::SeqCst);
         write!(self.live, Active { half: beside.half, version: ABI_VERSION }, active);
+        self.count_anew(&beside.anew);
     }
 
     /// Says which object the programs come from.
@@ -86,6 +89,7 @@ impl Datapath {
                     (&raw mut (*counts).vips[*id as usize]).write_volatile(Forwarded::default());
                     (&raw mut (*counts).events[*id as usize]).write_volatile(VipEvents::default());
                 }
+                self.forget_matches(cpu, *id);
             }
             for backend in tables.backends.iter().filter(|backend| backend.fresh) {
                 // SAFETY: as above.

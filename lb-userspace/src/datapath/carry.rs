@@ -39,8 +39,8 @@ impl Counted {
 
 impl Datapath {
     /// Goes on where other tables have stopped, by the names that both have. To be called again when those have really
-    /// stopped: what was carried over before is replaced.
-    pub fn carry(&self, from: &Counted, ids: &Allocation) -> Result<()> {
+    /// stopped (`again`): what was carried over before is replaced, but for what packets have taken over meanwhile.
+    pub fn carry(&self, from: &Counted, ids: &Allocation, again: bool) -> Result<()> {
         let before = Allocation::of(&from.description, u32::MAX).context("counters begin at 0")?;
         let to: *mut Counts = self.counts.at_mut(self.counts.entries() - 1);
         // SAFETY: here and below, both sides point into a mapped element, indexing an array inside it checks the index, a struct
@@ -50,7 +50,7 @@ impl Datapath {
             (&raw mut (*to).verdicts).write_volatile(verdicts);
         }
         if let Some(syn) = &from.syn {
-            self.carry_syns(syn, &from.description)?;
+            self.carry_syns(syn, &from.description, again)?;
         }
         for (vip, old) in before.vips() {
             let Some(new) = ids.vip(&vip) else { continue };

@@ -1,6 +1,10 @@
 //! What the SYN filter keeps in the kernel: what it has seen, what it is dropping, and the switch that stops it.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, lpm_trie::Key};
@@ -36,10 +40,7 @@ impl Datapath {
     pub fn matches(&self, service: &DescribedService) -> Vec<u64> {
         let of_place = |place: usize| {
             let ids = service.vips.iter().map(|vip| usize::from(vip.id));
-            ids.map(|id| {
-                (0..self.seen.entries()).map(|cpu| matched_in(&self.seen, cpu, id, place).matched).sum::<u64>()
-            })
-            .sum()
+            ids.map(|id| matched_at(&self.seen, id, place)).fold(0, u64::wrapping_add)
         };
         (0..service.syn_filter.signatures.len().min(SERVICE_SIGNATURES)).map(of_place).collect()
     }
@@ -73,29 +74,35 @@ impl Datapath {
         Ok(self.explain(&[0; 64])?.0.now())
     }
 
-    /// Lets what is remembered of SYNs begin anew where it stands for something else from here on.
-    pub(super) fn forget_matches(&self, before: &[DescribedService], after: &[DescribedService]) {
-        fn filters(services: &[DescribedService]) -> HashMap<u16, &DescribedFilter> {
-            let vips = services.iter().flat_map(|service| service.vips.iter().map(move |vip| (vip.id, service)));
-            vips.map(|(id, service)| (id, &service.syn_filter)).collect()
-        }
-        let (before, after) = (filters(before), filters(after));
-        for (id, DescribedFilter { signatures, state, .. }) in after {
-            let earlier = before.get(&id);
-            for place in 0..SERVICE_SIGNATURES {
-                let name = signatures.get(place);
-                if earlier.is_some_and(|earlier| earlier.signatures.get(place) == name) {
-                    continue;
-                }
-                for cpu in 0..self.seen.entries() {
-                    self.set_matched(cpu, usize::from(id), place, Matches::default());
-                }
-                if id == *state {
-                    let states: *mut SynState = self.states.at_mut((*state).into());
-                    // SAFETY: `at_mut` points to the mapped element, and indexing the array inside it checks the index.
-                    unsafe { (&raw mut (*states).signatures[place]).write_volatile(Default::default()) }
-                }
+    /// Lets what the filter remembers begin where no packet meets it yet, with what goes on of it.
+    pub(super) fn begin_states(&self, before: &[DescribedService], after: &[DescribedService]) {
+        let known: HashSet<u16> = before.iter().map(|service| service.syn_filter.state).collect();
+        let before: HashMap<&str, &DescribedService> = before.iter().map(|old| (&old.name[..], old)).collect();
+        for service in after.iter().filter(|service| !known.contains(&service.syn_filter.state)) {
+            let mut state = SynState::default();
+            if let Some(old) = before.get(&service.name[..]) {
+                go_on(&mut state, &service.syn_filter, &self.syn_state(old), &old.syn_filter);
             }
+            self.states.set(service.syn_filter.state.into(), state);
+        }
+    }
+
+    /// For a VIP entry that nobody counts for.
+    pub(super) fn forget_matches(&self, cpu: u32, id: u16) {
+        for place in 0..SERVICE_SIGNATURES {
+            self.set_matched(cpu, id.into(), place, Matches::default());
+        }
+    }
+
+    /// Lets these be 0 altogether from here on, by what the element says that no CPU counts in: packets go on counting.
+    pub(super) fn count_anew(&self, places: &[(u16, usize)]) {
+        let carried = self.seen.entries() - 1;
+        for (id, place) in places {
+            let id = usize::from(*id);
+            let counted = matched_at(&self.seen, id, *place);
+            let matches = matched_in(&self.seen, carried, id, *place);
+            let matched = matches.matched.wrapping_sub(counted);
+            self.set_matched(carried, id, *place, Matches { matched, ..matches });
         }
     }
 
@@ -133,28 +140,73 @@ impl KeptOfSyns {
 
 impl Datapath {
     /// Goes on where the filter of other tables has stopped, by the names of services, VIPs and signatures.
-    pub(super) fn carry_syns(&self, from: &KeptOfSyns, before: &Description) -> Result<()> {
-        self.set_syn_off(read!(from.live, syn_off) != 0);
+    pub(super) fn carry_syns(&self, from: &KeptOfSyns, before: &Description, again: bool) -> Result<()> {
+        if !again {
+            self.set_syn_off(read!(from.live, syn_off) != 0);
+        }
         let carried = self.seen.entries() - 1;
         for service in &self.description()?.services {
             let Some(old) = before.services.iter().find(|old| old.name == service.name) else { continue };
-            let kept = from.states.get(old.syn_filter.state.into());
-            let mut state = self.syn_state(service);
-            (state.budget_paid, state.cap_paid) = (kept.budget_paid, kept.cap_paid);
-            for (place, name) in service.syn_filter.signatures.iter().enumerate().take(SERVICE_SIGNATURES) {
-                let Some(was) = old.syn_filter.signatures.iter().position(|old| old == name) else { continue };
-                state.signatures[place].until = kept.signatures[was].until;
+            // Once packets meet it, it is theirs.
+            if !again {
+                let mut state = self.syn_state(service);
+                let kept = from.states.get(old.syn_filter.state.into());
+                go_on(&mut state, &service.syn_filter, &kept, &old.syn_filter);
+                self.states.set(service.syn_filter.state.into(), state);
+            }
+            for (place, was) in same_signatures(&service.syn_filter, &old.syn_filter) {
                 for vip in &service.vips {
                     let Some(old) = old.vips.iter().find(|old| old.vip == vip.vip) else { continue };
-                    let of_cpu = |cpu| matched_in(&from.seen, cpu, usize::from(old.id), was).matched;
-                    let matched = (0..from.seen.entries()).map(of_cpu).sum();
+                    let matched = matched_at(&from.seen, usize::from(old.id), was);
                     self.set_matched(carried, usize::from(vip.id), place, Matches { matched, told: 0 });
                 }
             }
-            self.states.set(service.syn_filter.state.into(), state);
         }
         Ok(())
     }
+}
+
+/// Where a filter has what another one has: its place here, and there.
+fn same_signatures(filter: &DescribedFilter, other: &DescribedFilter) -> Vec<(usize, usize)> {
+    let named = |filter: &DescribedFilter| -> Vec<(String, String)> {
+        filter.signatures.iter().cloned().zip(filter.conditions.iter().cloned()).take(SERVICE_SIGNATURES).collect()
+    };
+    let there = named(other);
+    let found = |(place, one): (usize, &(String, String))| Some((place, there.iter().position(|other| other == one)?));
+    named(filter).iter().enumerate().filter_map(found).collect()
+}
+
+/// Until when what is dropped, and up to when what is paid: that goes on from one state to another.
+fn go_on(state: &mut SynState, filter: &DescribedFilter, kept: &SynState, of: &DescribedFilter) {
+    (state.budget_paid, state.cap_paid) = (kept.budget_paid, kept.cap_paid);
+    for (place, was) in same_signatures(filter, of) {
+        state.signatures[place].until = kept.signatures[was].until;
+    }
+}
+
+/// VIP entries that both have, with the places where they look for something else.
+pub(super) fn other_signatures(before: &[DescribedService], after: &[DescribedService]) -> Vec<(u16, usize)> {
+    fn filters(services: &[DescribedService]) -> HashMap<u16, &DescribedFilter> {
+        let vips = services.iter().flat_map(|service| service.vips.iter().map(move |vip| (vip.id, service)));
+        vips.map(|(id, service)| (id, &service.syn_filter)).collect()
+    }
+    let (before, after) = (filters(before), filters(after));
+    let mut others = Vec::new();
+    for (id, filter) in after {
+        let Some(earlier) = before.get(&id) else { continue };
+        let at = |filter: &DescribedFilter, place| {
+            (filter.signatures.get(place).cloned(), filter.conditions.get(place).cloned())
+        };
+        others.extend(
+            (0..SERVICE_SIGNATURES).filter(|place| at(filter, *place) != at(earlier, *place)).map(|place| (id, place)),
+        );
+    }
+    others
+}
+
+/// How often a signature was matched, all CPUs together. One that began anew has less than nothing in the element that none counts in.
+fn matched_at(seen: &Mapped<SynSeen>, id: usize, place: usize) -> u64 {
+    (0..seen.entries()).map(|cpu| matched_in(seen, cpu, id, place).matched).fold(0, u64::wrapping_add)
 }
 
 fn matched_in(seen: &Mapped<SynSeen>, cpu: u32, id: usize, place: usize) -> Matches {

@@ -11,7 +11,7 @@ use lb_common::abi::{
     BACKEND_ENTRIES, Encapsulation, MAX_ARENA_SLOTS, MAX_BACKENDS, MAX_VIPS, SLOTS_PER_ELEMENT, VIP_ENTRIES,
 };
 
-use super::{Description, RingKey};
+use super::{Description, RingKey, syn::state_key};
 use crate::config::Vip;
 
 /// A backend's key in the tables: the same address by two methods is two entries.
@@ -25,6 +25,8 @@ pub const MIN_ARENA: u32 = 1 << 20;
 pub struct Allocation {
     vips: Ids<Vip>,
     backends: Ids<BackendKey>,
+    /// What the SYN filter remembers: of a service, as long as it looks for the same.
+    states: Ids<u64>,
     arena: Arena,
 }
 
@@ -34,6 +36,7 @@ impl Allocation {
         Allocation {
             vips: Ids::empty("VIP entries", MAX_VIPS, VIP_ENTRIES),
             backends: Ids::empty("backends", MAX_BACKENDS, BACKEND_ENTRIES),
+            states: Ids::empty("services", MAX_VIPS, VIP_ENTRIES),
             arena: Arena { slots: arena, used: BTreeMap::new(), retired: Vec::new() },
         }
     }
@@ -50,6 +53,7 @@ impl Allocation {
                 let encapsulation = service.encapsulation(backend.address)?;
                 allocation.backends.used.insert((backend.address, encapsulation), backend.id);
             }
+            allocation.states.used.insert(state_key(&service.name, &service.syn_filter), service.syn_filter.state);
             let end = service.ring.checked_add(service.slots).filter(|end| *end <= arena);
             end.with_context(|| format!("service {:?} in the tables: its ring lies outside", service.name))?;
             allocation.arena.used.insert(RingKey::of(service), service.ring);
@@ -63,10 +67,12 @@ impl Allocation {
         &self,
         vips: impl Iterator<Item = Vip>,
         backends: impl Iterator<Item = BackendKey>,
+        states: impl Iterator<Item = u64>,
     ) -> Result<Allocation> {
         Ok(Allocation {
             vips: self.vips.next(vips)?,
             backends: self.backends.next(backends)?,
+            states: self.states.next(states)?,
             arena: self.arena.clone(),
         })
     }
@@ -87,6 +93,7 @@ impl Allocation {
         let mut settled = self.clone();
         settled.vips.retired.clear();
         settled.backends.retired.clear();
+        settled.states.retired.clear();
         settled.arena.retired.clear();
         settled
     }
@@ -99,6 +106,11 @@ impl Allocation {
     /// The id of a backend.
     pub fn backend(&self, key: &BackendKey) -> Option<u16> {
         self.backends.used.get(key).copied()
+    }
+
+    /// What the filter remembers of a service, by its [`state_key`].
+    pub fn state(&self, key: u64) -> Option<u16> {
+        self.states.used.get(&key).copied()
     }
 
     /// All VIP entries.

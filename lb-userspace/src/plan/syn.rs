@@ -34,11 +34,11 @@ impl SynTables {
     }
 
     /// The policy of a service, for its VIP entries.
-    pub(super) fn add(&mut self, config: &Config, service: &config::Service, ids: &[u16]) {
+    pub(super) fn add(&mut self, config: &Config, service: &config::Service, ids: &[u16], state: u16) {
         if flags(config, service) == 0 {
             return;
         }
-        let policy = policy(config, service, ids);
+        let policy = policy(config, service, state);
         for id in ids {
             self.policies[usize::from(*id)] = policy;
         }
@@ -64,7 +64,7 @@ fn places(service: &config::Service) -> &[usize] {
     if service.syn == Syn::Off { &[] } else { &service.filter.signatures }
 }
 
-fn policy(config: &Config, service: &config::Service, ids: &[u16]) -> SynPolicy {
+fn policy(config: &Config, service: &config::Service, state: u16) -> SynPolicy {
     let mut signatures = [NO_SIGNATURE; SERVICE_SIGNATURES];
     signatures.iter_mut().zip(places(service)).for_each(|(place, number)| *place = *number as u8);
     let between = |rate: u32| if rate == 0 { SynPolicy::NEVER } else { SECOND / u64::from(rate) };
@@ -73,7 +73,7 @@ fn policy(config: &Config, service: &config::Service, ids: &[u16]) -> SynPolicy 
         budget_ns: between(service.filter.budget),
         cap_ns: service.filter.rate.map_or(0, between),
         threshold: service.filter.threshold,
-        state: state(ids),
+        state,
         mode: match service.syn {
             Syn::Off | Syn::Count => SynPolicy::COUNT,
             Syn::Drop => SynPolicy::DROP,
@@ -83,9 +83,9 @@ fn policy(config: &Config, service: &config::Service, ids: &[u16]) -> SynPolicy 
     }
 }
 
-/// VIP entries keep their numbers from one configuration to the next, so the lowest of a service's names what it remembers.
-fn state(ids: &[u16]) -> u16 {
-    ids.iter().copied().min().unwrap_or(0)
+/// What a service's state in the kernel is of: the service, and what it looks for.
+pub(super) fn state_key(service: &str, filter: &DescribedFilter) -> u64 {
+    of_text(&format!("{service} {:?} {:?}", filter.signatures, filter.conditions))
 }
 
 /// What an entry of the services' table says of SYNs.
@@ -97,13 +97,14 @@ pub(super) fn flags(config: &Config, service: &config::Service) -> u16 {
     (if looks { Service::SYN_LOOK } else { 0 }) | if bare { Service::SYN_BARE } else { 0 }
 }
 
-pub(super) fn describe(config: &Config, service: &config::Service, ids: &[u16]) -> DescribedFilter {
+/// All but the state.
+pub(super) fn describe(config: &Config, service: &config::Service) -> DescribedFilter {
     DescribedFilter {
         signatures: places(service).iter().map(|number| config.signatures[*number].name.clone()).collect(),
         conditions: places(service).iter().map(|number| config.signatures[*number].to_string()).collect(),
         threshold: service.filter.threshold,
         budget: service.filter.budget,
         rate: service.filter.rate,
-        state: state(ids),
+        state: 0,
     }
 }

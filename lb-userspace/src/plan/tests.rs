@@ -113,6 +113,17 @@ proptest! {
                         prop_assert!(!before.rings.iter().any(meets));
                     }
                 }
+                let states = |tables: &Tables| -> BTreeMap<u16, (String, Vec<String>, Vec<String>)> {
+                    let of = |DescribedService { name, syn_filter, .. }: DescribedService| {
+                        (syn_filter.state, (name, syn_filter.signatures, syn_filter.conditions))
+                    };
+                    tables.description.services.clone().into_iter().map(of).collect()
+                };
+                let (was, now) = (states(before), states(&tables));
+                prop_assert_eq!(now.len(), tables.description.services.len());
+                for (state, of) in &now {
+                    prop_assert!(was.get(state).is_none_or(|old| old == of));
+                }
                 let vips = |tables: &Tables| -> BTreeMap<String, u16> {
                     tables.description.services.iter().flat_map(|s| s.vips.clone()).map(|vip| (vip.vip, vip.id)).collect()
                 };

@@ -74,6 +74,49 @@ fn auto_drops_a_flood_and_clients_do_not_notice() {
     flood.stop(PATIENCE).unwrap();
 }
 
+/// What a service remembers of a flood outlives changes that have nothing to do with it, and what changed begins anew.
+#[test]
+fn a_change_in_a_flood_lets_nothing_through() {
+    let with = |vips: &str, signatures: &str, window: &str| {
+        config(&format!(
+            "[syn]\nthreshold = \"50/s\"\nbudget = \"0/s\"\n[[syn.signature]]\nname = \"mine\"\nwindow = \"{window}\"\n\
+             [service.web]\nvip = [{vips}]\nbackends = [\"10.1.0.11\", \"10.1.0.12\"]\nsyn = {{ signatures = [{signatures}] }}\n"
+        ))
+    };
+    let (one, two) = ("\"10.1.0.100:80\"", "\"10.1.0.100:80\", \"10.1.0.100:81\"");
+    let (built_in, both) = ("\"window-zero-bare\"", "\"window-zero-bare\", \"mine\"");
+    let net = Net::forwarding("syn-change", 2, &with(one, built_in, "1"));
+    let mut flood = flood(&net);
+    wait_until("the flood is dropped", PATIENCE, || dropping(&net)).unwrap();
+    let passed = || service(&net)["vips"][0]["packets"].as_u64().unwrap();
+    let (through, mut matched) = (passed(), 0);
+    for (vips, signatures, window) in [(two, built_in, "1"), (two, both, "1"), (one, both, "2"), (one, built_in, "2")] {
+        net.write(&with(vips, signatures, window));
+        let applied = net.weir(&["apply"]);
+        assert!(applied.status.success(), "{}", said(&applied));
+        assert!(dropping(&net), "{vips} {signatures}");
+        let now = service(&net)["signatures"][0]["matched"].as_u64().unwrap();
+        assert!(now > matched, "{now} after {matched}");
+        matched = now;
+    }
+    assert_eq!(passed(), through);
+    flood.stop(PATIENCE).unwrap();
+
+    // What one asks for changes under its name.
+    let mine = || service(&net)["signatures"][0].clone();
+    net.write(&with(one, "\"mine\"", "0-2"));
+    assert!(net.weir(&["apply"]).status.success());
+    assert_eq!((mine()["matched"].as_u64(), mine()["dropping"].as_bool()), (Some(0), Some(false)));
+    let one_syn = ["--quiet", "-S", "-w", "0", "-c", "3", "-i", "u2000", "-p", "80", VIP];
+    net.client.output("hping3", &one_syn).unwrap();
+    assert_eq!(mine()["matched"], 3);
+    let file = net.write(&with(one, "\"mine\"", "0-3"));
+    let planned = net.weir(&["plan", file.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&planned.stdout).contains("mine (window 0-2)"), "{}", said(&planned));
+    assert!(net.weir(&["apply"]).status.success());
+    assert_eq!(mine()["matched"], 0);
+}
+
 /// A minute by the kernel's clock, which nobody can wind.
 #[test]
 fn auto_counts_again_after_a_minute() {
