@@ -120,7 +120,7 @@ pub fn plan_next(
     let nothing = Allocation::empty(0);
     let before = previous.unwrap_or(&nothing);
     let vips = config.services.values().flat_map(|service| service.vips.iter().copied());
-    let filters: Vec<_> = config.services.values().map(|service| syn::describe(config, service)).collect();
+    let filters = syn::describe(config);
     let states = config.services.values().zip(&filters).map(|(service, filter)| syn::state_key(&service.name, filter));
     let states: Vec<u64> = states.collect();
     let allocation = before.next_ids(vips, sets.backends.iter().copied(), states.iter().copied())?;

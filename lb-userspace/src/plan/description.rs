@@ -1,6 +1,7 @@
 //! What tables hold, in words: kept beside them in the kernel, so that reading verbs need no agent and no file.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
@@ -8,14 +9,14 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use lb_common::{abi::Encapsulation, ring::WHOLE};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::encapsulation;
 use crate::config::{Forward, Overridden, Seen, SeenState, Vip};
 
 /// All of it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Description {
     /// Version of weir that made the tables.
     pub weir: String,
@@ -193,119 +194,100 @@ fn is_whole(part: &u32) -> bool {
     *part == WHOLE
 }
 
-/// The form in the kernel: a set of backends stands once, however many services share it.
+/// The form in the kernel: a set of backends stands once, however many services share it. Written of what is borrowed: each change
+/// writes all of it.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    weir: String,
-    configuration: String,
-    tables: String,
-    announce: String,
-    macs: Vec<String>,
+struct Stored<'a> {
+    weir: Cow<'a, str>,
+    configuration: Cow<'a, str>,
+    tables: Cow<'a, str>,
+    announce: Cow<'a, str>,
+    macs: Cow<'a, [String]>,
     public_hash_key: bool,
-    interfaces: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    withdrawn: Vec<IpAddr>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    allowed: Vec<String>,
+    interfaces: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    withdrawn: Cow<'a, [IpAddr]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    allowed: Cow<'a, [String]>,
     sets: Vec<Arc<[DescribedBackend]>>,
-    services: Vec<StoredService>,
+    services: Vec<StoredService<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredService {
-    name: String,
-    forward: String,
-    hash: String,
-    syn: String,
+struct StoredService<'a> {
+    name: Cow<'a, str>,
+    forward: Cow<'a, str>,
+    hash: Cow<'a, str>,
+    syn: Cow<'a, str>,
     #[serde(default)]
-    syn_filter: DescribedFilter,
+    syn_filter: Cow<'a, DescribedFilter>,
     slots: u32,
     mss: Option<u16>,
     #[serde(default)]
-    on_empty: String,
+    on_empty: Cow<'a, str>,
     ring: u32,
-    vips: Vec<DescribedVip>,
+    vips: Cow<'a, [DescribedVip]>,
     /// Which of the sets.
     set: usize,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    removed: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    removed: Cow<'a, [IpAddr]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     below_quorum: Option<u32>,
 }
 
-impl From<Description> for Stored {
-    fn from(description: Description) -> Self {
-        let Description {
-            weir,
-            configuration,
-            tables,
-            announce,
-            macs,
-            public_hash_key,
-            interfaces,
-            withdrawn,
-            allowed,
-            services,
-        } = description;
+fn is_empty<T: Clone>(list: &Cow<[T]>) -> bool {
+    list.is_empty()
+}
+
+impl Serialize for Description {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut sets = Vec::new();
         let mut known = HashMap::new();
-        let mut store = |service: DescribedService| {
-            let DescribedService {
-                name,
-                forward,
-                hash,
-                syn,
-                syn_filter,
-                slots,
-                mss,
-                on_empty,
-                ring,
-                vips,
-                backends,
-                removed,
-                below_quorum,
-            } = service;
+        let mut services = Vec::new();
+        for service in &self.services {
+            let DescribedService { name, forward, hash, syn, syn_filter, slots, mss, .. } = service;
+            let DescribedService { on_empty, ring, vips, backends, removed, below_quorum, .. } = service;
             let set = *known.entry(backends.as_ptr()).or_insert_with(|| {
-                sets.push(backends);
+                sets.push(Arc::clone(backends));
                 sets.len() - 1
             });
-            StoredService {
-                name,
-                forward,
-                hash,
-                syn,
-                syn_filter,
-                slots,
-                mss,
-                on_empty,
-                ring,
-                vips,
+            services.push(StoredService {
+                name: name.into(),
+                forward: forward.into(),
+                hash: hash.into(),
+                syn: syn.into(),
+                syn_filter: Cow::Borrowed(syn_filter),
+                slots: *slots,
+                mss: *mss,
+                on_empty: on_empty.into(),
+                ring: *ring,
+                vips: vips.into(),
                 set,
-                removed,
-                below_quorum,
-            }
-        };
-        let services = services.into_iter().map(&mut store).collect();
-        Stored {
-            weir,
-            configuration,
-            tables,
-            announce,
-            macs,
-            public_hash_key,
-            interfaces,
-            withdrawn,
-            allowed,
+                removed: removed.into(),
+                below_quorum: *below_quorum,
+            });
+        }
+        let stored = Stored {
+            weir: (&self.weir).into(),
+            configuration: (&self.configuration).into(),
+            tables: (&self.tables).into(),
+            announce: (&self.announce).into(),
+            macs: (&self.macs).into(),
+            public_hash_key: self.public_hash_key,
+            interfaces: (&self.interfaces).into(),
+            withdrawn: (&self.withdrawn).into(),
+            allowed: (&self.allowed).into(),
             sets,
             services,
-        }
+        };
+        stored.serialize(serializer)
     }
 }
 
-impl TryFrom<Stored> for Description {
+impl TryFrom<Stored<'_>> for Description {
     type Error = String;
 
-    fn try_from(stored: Stored) -> Result<Self, String> {
+    fn try_from(stored: Stored<'_>) -> Result<Self, String> {
         let Stored {
             weir,
             configuration,
@@ -337,32 +319,32 @@ impl TryFrom<Stored> for Description {
             } = service;
             let backends = sets.get(set).cloned().ok_or_else(|| format!("service {name:?} has no backends"))?;
             Ok(DescribedService {
-                name,
-                forward,
-                hash,
-                syn,
-                syn_filter,
+                name: name.into_owned(),
+                forward: forward.into_owned(),
+                hash: hash.into_owned(),
+                syn: syn.into_owned(),
+                syn_filter: syn_filter.into_owned(),
                 slots,
                 mss,
-                on_empty,
+                on_empty: on_empty.into_owned(),
                 ring,
-                vips,
+                vips: vips.into_owned(),
                 backends,
-                removed,
+                removed: removed.into_owned(),
                 below_quorum,
             })
         };
         let services = services.into_iter().map(restore).collect::<Result<_, String>>()?;
         Ok(Description {
-            weir,
-            configuration,
-            tables,
-            announce,
-            macs,
+            weir: weir.into_owned(),
+            configuration: configuration.into_owned(),
+            tables: tables.into_owned(),
+            announce: announce.into_owned(),
+            macs: macs.into_owned(),
             public_hash_key,
-            interfaces,
-            withdrawn,
-            allowed,
+            interfaces: interfaces.into_owned(),
+            withdrawn: withdrawn.into_owned(),
+            allowed: allowed.into_owned(),
             services,
         })
     }

@@ -1,7 +1,7 @@
 //! The SYN filter's part of the tables.
 
 use lb_common::{
-    abi::{MAX_SIGNATURES, NO_SIGNATURE, SERVICE_SIGNATURES, Service, Signature, SynPolicy, VIP_ENTRIES},
+    abi::{Address, MAX_SIGNATURES, NO_SIGNATURE, SERVICE_SIGNATURES, Service, Signature, SynPolicy, VIP_ENTRIES},
     hash::mix,
     rate::SECOND,
 };
@@ -18,8 +18,8 @@ pub struct SynTables {
     pub policies: Box<[SynPolicy; VIP_ENTRIES as usize]>,
     /// Whose SYNs are never dropped.
     pub allowed: Vec<Allowed>,
-    /// Each signature of the configuration in words.
-    words: Vec<String>,
+    /// A hash of what each signature of the configuration asks for.
+    asked: Vec<u64>,
     meaning: Vec<u64>,
 }
 
@@ -29,8 +29,8 @@ impl SynTables {
         signatures.iter_mut().zip(&config.signatures).for_each(|(place, signature)| *place = signature.conditions);
         let meaning = config.allowed.iter().map(|prefix| of_text(&prefix.to_string())).collect();
         let policies = Box::new([SynPolicy::default(); VIP_ENTRIES as usize]);
-        let words = config.signatures.iter().map(|signature| format!("{:?}", signature.conditions)).collect();
-        SynTables { signatures, policies, allowed: config.allowed.clone(), words, meaning }
+        let asked = config.signatures.iter().map(|signature| of_text(&format!("{:?}", signature.conditions))).collect();
+        SynTables { signatures, policies, allowed: config.allowed.clone(), asked, meaning }
     }
 
     /// The policy of a service, for its VIP entries.
@@ -43,10 +43,14 @@ impl SynTables {
             self.policies[usize::from(*id)] = policy;
         }
         let SynPolicy { budget_ns, cap_ns, threshold, mode, .. } = policy;
-        let vips: String = service.vips.iter().map(ToString::to_string).collect();
-        let signatures: Vec<_> = places(service).iter().map(|number| self.words[*number].as_str()).collect();
-        let signatures = signatures.join(", ");
-        self.meaning.push(of_text(&format!("{vips} {mode} {budget_ns} {cap_ns} {threshold} [{signatures}]")));
+        let vips = service.vips.iter().flat_map(|vip| {
+            let Address([a, b, c, d]) = vip.address.into();
+            let port = u64::from(vip.port.unwrap_or(0));
+            [u64::from(a) << 32 | u64::from(b), u64::from(c) << 32 | u64::from(d), port << 8 | vip.protocol as u64]
+        });
+        let policy = [mode.into(), budget_ns, cap_ns, threshold.into()];
+        let asked = places(service).iter().map(|number| self.asked[*number]);
+        self.meaning.push(of_words(vips.chain(policy).chain(asked)));
     }
 
     /// For the hash of what tables do.
@@ -56,7 +60,16 @@ impl SynTables {
 }
 
 fn of_text(text: &str) -> u64 {
-    text.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)))
+    let words = text.as_bytes().chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    of_words(words.chain([text.len() as u64]))
+}
+
+fn of_words(words: impl IntoIterator<Item = u64>) -> u64 {
+    words.into_iter().fold(0, |hash, word| mix(hash ^ word))
 }
 
 /// The signatures that a service looks for.
@@ -85,7 +98,8 @@ fn policy(config: &Config, service: &config::Service, state: u16) -> SynPolicy {
 
 /// What a service's state in the kernel is of: the service, and what it looks for.
 pub(super) fn state_key(service: &str, filter: &DescribedFilter) -> u64 {
-    of_text(&format!("{service} {:?} {:?}", filter.signatures, filter.conditions))
+    let asked = filter.signatures.iter().zip(&filter.conditions);
+    of_words([of_text(service)].into_iter().chain(asked.flat_map(|(name, asked)| [of_text(name), of_text(asked)])))
 }
 
 /// What an entry of the services' table says of SYNs.
@@ -97,11 +111,16 @@ pub(super) fn flags(config: &Config, service: &config::Service) -> u16 {
     (if looks { Service::SYN_LOOK } else { 0 }) | if bare { Service::SYN_BARE } else { 0 }
 }
 
-/// All but the state.
-pub(super) fn describe(config: &Config, service: &config::Service) -> DescribedFilter {
+/// All but the states, of all services.
+pub(super) fn describe(config: &Config) -> Vec<DescribedFilter> {
+    let conditions: Vec<_> = config.signatures.iter().map(ToString::to_string).collect();
+    config.services.values().map(|service| describe_one(config, &conditions, service)).collect()
+}
+
+fn describe_one(config: &Config, conditions: &[String], service: &config::Service) -> DescribedFilter {
     DescribedFilter {
         signatures: places(service).iter().map(|number| config.signatures[*number].name.clone()).collect(),
-        conditions: places(service).iter().map(|number| config.signatures[*number].to_string()).collect(),
+        conditions: places(service).iter().map(|number| conditions[*number].clone()).collect(),
         threshold: service.filter.threshold,
         budget: service.filter.budget,
         rate: service.filter.rate,
