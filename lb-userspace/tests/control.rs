@@ -179,7 +179,7 @@ fn page(reading: &Reading) -> Page {
         Reading::Status => json!({
             "weir": "0.1.0", "pins": "/sys/fs/bpf/weir", "agent": 4711, "configuration": "a", "tables": "b",
             "services": 1, "vips": 1, "backends": 1, "packets": 0, "dropped": 0, "interfaces": [], "metrics": [],
-            "receivers": [], "warnings": [],
+            "samples_lost": { "over_budget": 0, "ring_full": 0 }, "receivers": [], "warnings": [],
         }),
         Reading::Stats { .. } => json!({ "packets": 0, "verdicts": [], "services": [] }),
         Reading::Explain { .. } => json!({

@@ -170,12 +170,12 @@ impl Judges {
         same("slot", number(outcome.slot), judgement.slot)?;
         same("backend", number(outcome.backend), judgement.backend)?;
         same("SYN", Syn::from_number(outcome.syn), judgement.syn.map(kind_of))?;
+        same("allowed SYN", outcome.marks & Outcome::SYN_ALLOWED != 0, judgement.syn_allowed)?;
         if let Some(interface) = judgement.interface {
             same("interface", outcome.redirect, self.host.world.interfaces[interface].index)?;
             same("bytes", u64::from(outcome.bytes), judgement.bytes)?;
             same("ICMP error", outcome.marks & Outcome::ICMP_ERROR != 0, judgement.icmp_error)?;
             same("lowered MSS", outcome.marks & Outcome::MSS_LOWERED != 0, judgement.mss_lowered)?;
-            same("allowed SYN", outcome.marks & Outcome::SYN_ALLOWED != 0, judgement.syn_allowed)?;
             same("small MTU", outcome.marks & Outcome::SMALL_MTU != 0, judgement.small_mtu)?;
         }
         if left == self.expected {

@@ -47,12 +47,12 @@ fn count(counts: &mut VipCounts, judgement: &Judgement, sent: bool) {
             counts.events.icmp_errors += u64::from(judgement.icmp_error);
             counts.events.small_mtu += u64::from(judgement.small_mtu);
             counts.events.mss_lowered += u64::from(judgement.mss_lowered);
-            counts.events.syn_allowed += u64::from(judgement.syn_allowed);
         }
         Action::Pass => counts.events.passed += 1,
         // Answered instead of sent on: the packet itself got nowhere.
         Action::Drop | Action::Transmit | Action::Redirect => counts.events.dropped += 1,
     }
+    counts.events.syn_allowed += u64::from(judgement.syn_allowed);
     counts.events.syn_dropped += u64::from(judgement.verdict == Verdict::SynFlood);
     if let Some(syn) = judgement.syn {
         *kind_of(syn).counter(&mut counts.events) += 1;

@@ -104,17 +104,17 @@ fn a_new_agent_takes_over_without_a_failed_request() {
             }
             anyhow::Ok(answers)
         });
-        // Killed, asked to end, and with another configuration.
+        // Killed, asked to end, and with another configuration, by which no flow moves.
         net.agent().signal(Signal::SIGKILL).unwrap();
         net.agent().wait(PATIENCE).unwrap();
         net.run(&config(WEB), &[]);
         net.agent().stop(PATIENCE).unwrap();
-        net.run(&config(&WEB.replace("10.1.0.12", "10.1.0.12*3")), &[]);
+        net.run(&config(&format!("{WEB}[service.other]\nvip = \"10.1.0.101:80\"\nbackends = [\"10.1.0.12\"]\n")), &[]);
         done.store(true, Ordering::Relaxed);
         let answers = asker.join().unwrap().unwrap();
         eprintln!("{answers} requests, none failed");
     });
-    assert_eq!(net.json(&["ls"])["services"][0]["backends"][1]["weight"], 3);
+    assert_eq!(net.json(&["ls"])["services"][0]["name"], "other");
     assert_eq!(net.json(&["status"])["agent"], net.agent().pid());
 }
 
