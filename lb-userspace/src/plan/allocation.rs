@@ -108,7 +108,7 @@ impl Allocation {
         self.backends.used.get(key).copied()
     }
 
-    /// What the filter remembers of a service, by its [`state_key`].
+    /// What the filter remembers of a service, by the key of what that looks for.
     pub fn state(&self, key: u64) -> Option<u16> {
         self.states.used.get(&key).copied()
     }

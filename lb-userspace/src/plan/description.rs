@@ -235,7 +235,7 @@ struct StoredService<'a> {
     below_quorum: Option<u32>,
 }
 
-fn is_empty<T: Clone>(list: &Cow<[T]>) -> bool {
+fn is_empty<T>(list: &[T]) -> bool {
     list.is_empty()
 }
 
