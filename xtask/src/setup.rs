@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The programs that the demo and the tests run, and the Debian packages that carry them.
-const PROGRAMS: [(&str, &str); 26] = [
+const PROGRAMS: [(&str, &str); 27] = [
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("curl", "curl"),
@@ -35,6 +35,7 @@ const PROGRAMS: [(&str, &str); 26] = [
     ("aiosmtpd", "python3-aiosmtpd"),
     ("redis-server", "redis-server"),
     ("wrk", "wrk"),
+    ("conntrack", "conntrack"),
     ("iptables", "iptables"),
     ("tshark", "tshark"),
     ("openssl", "openssl"),

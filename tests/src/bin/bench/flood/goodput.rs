@@ -41,7 +41,17 @@ impl Goodput {
 
     /// The first step at which goodput is less than half of what it is without flood.
     pub fn halved(&self) -> Option<&Step> {
-        self.steps.iter().find(|step| step.requests < self.calm() / 2.0)
+        self.steps.get(self.halved_step()?)
+    }
+
+    /// Which step that is.
+    pub fn halved_step(&self) -> Option<usize> {
+        self.steps.iter().position(|step| step.requests < self.calm() / 2.0)
+    }
+
+    /// What is left of goodput at a step, of what it is without flood.
+    pub fn kept(&self, step: usize) -> Option<f64> {
+        Some(self.steps.get(step)?.requests / self.calm())
     }
 }
 
@@ -64,24 +74,34 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// Connections that clients have at a time.
 const CONNECTIONS: &str = "16";
 
-/// Measures one filter after the other.
+/// Measures one filter after the other, as many times as there are runs; of each step the run counts that is the median by its requests.
 pub fn measure(arguments: &Arguments, cpus: Cpus) -> Result<Vec<Goodput>> {
     let steps: &[_] = if arguments.quick { &QUICK_STEPS } else { &STEPS };
-    let seconds = if arguments.quick { 1 } else { arguments.seconds };
-    let mut all = Vec::new();
-    for filter in arguments.filters() {
-        let mut stand = Stand::new(filter, &format!("good-{}", filter.name()), cpus)?;
-        stand.outside.set("net/ipv4/tcp_tw_reuse", 1)?;
-        let mut goodput = Goodput { filter, steps: Vec::new() };
-        for wanted in steps {
-            let rate = wanted.map_or("as many as can be".to_owned(), |rate| rate.to_string());
-            progress(&format!("goodput: {}, {rate} packets/s", filter.name()));
-            goodput.steps.push(step(&mut stand, *wanted, seconds, cpus)?);
+    let (runs, seconds) = if arguments.quick { (1, 1) } else { (arguments.runs, arguments.seconds) };
+    let filters = arguments.filters();
+    let mut measured: Vec<Vec<Vec<Step>>> =
+        filters.iter().map(|_| steps.iter().map(|_| Vec::new()).collect()).collect();
+    for run in 1..=runs {
+        for (filter, measured) in filters.iter().zip(&mut measured) {
+            let mut stand = Stand::new(*filter, &format!("good-{}", filter.name()), cpus)?;
+            stand.outside.set("net/ipv4/tcp_tw_reuse", 1)?;
+            for (wanted, measured) in steps.iter().zip(measured) {
+                let rate = wanted.map_or("as many as can be".to_owned(), |rate| rate.to_string());
+                progress(&format!("goodput: run {run} of {runs}, {}, {rate} packets/s", filter.name()));
+                measured.push(step(&mut stand, *wanted, seconds, cpus)?);
+            }
         }
-        all.push(goodput);
     }
     progress("");
-    Ok(all)
+    let all = filters.into_iter().zip(measured);
+    Ok(all.map(|(filter, steps)| Goodput { filter, steps: steps.into_iter().filter_map(middle).collect() }).collect())
+}
+
+/// The run with the median of requests.
+fn middle(mut runs: Vec<Step>) -> Option<Step> {
+    runs.sort_by(|a, b| a.requests.total_cmp(&b.requests));
+    let middle = runs.len() / 2;
+    runs.into_iter().nth(middle)
 }
 
 fn step(stand: &mut Stand, wanted: Option<f64>, seconds: u32, cpus: Cpus) -> Result<Step> {

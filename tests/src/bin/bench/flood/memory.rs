@@ -1,17 +1,19 @@
 //! Memory before, during and after a flood.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{ErrorKind, Read, Seek, SeekFrom},
+    net::Ipv4Addr,
     os::unix::fs::OpenOptionsExt,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     Arguments,
     filter::Filter,
-    stand::{Cpus, Stand, pin},
+    stand::{Cpus, Stand, VIP, pin},
 };
 use crate::rows::progress;
 
@@ -33,6 +35,8 @@ pub struct Occupied {
 /// A flood, and what it left.
 pub struct Memory {
     pub filter: Filter,
+    /// Connections of clients that stand from before.
+    pub customers: u64,
     /// Packets that were sent.
     pub packets: u64,
     pub before: Occupied,
@@ -47,6 +51,8 @@ pub struct Memory {
 const CHUNK: u64 = 1 << 18;
 /// Who has none of Weir gets no more than this: enough to fill a table of connections.
 const OTHERS: u64 = 2_000_000;
+/// The first address of clients that stand connected; no packet comes from there.
+const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// What the names of networking's slab caches begin with.
 const NETWORK: [&str; 12] = [
     "skbuff",
@@ -63,16 +69,23 @@ const NETWORK: [&str; 12] = [
     "inet_peer",
 ];
 
-/// Sends each filter its flood, with a stack behind it that tracks connections.
+/// Sends each filter its flood, with a stack behind it that tracks connections; then once more to who is best and who is worst,
+/// while clients' connections fill nine tenths of the stack's table.
 pub fn measure(arguments: &Arguments, cpus: Cpus) -> Result<Vec<Memory>> {
+    let most: u64 = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?.trim().parse()?;
     let filters = arguments.filters().into_iter().filter(|filter| *filter != Filter::None);
-    filters.map(|filter| of(filter, arguments.packets(), cpus)).collect()
+    let calm = filters.clone().map(|filter| (filter, arguments.packets(), 0));
+    let busy = filters.filter(|filter| matches!(filter, Filter::WeirNative | Filter::Conntrack));
+    let busy = busy.map(|filter| (filter, arguments.packets().min(OTHERS), most / 10 * 9));
+    calm.chain(busy).map(|(filter, packets, customers)| of(filter, packets, customers, cpus)).collect()
 }
 
-fn of(filter: Filter, packets: u64, cpus: Cpus) -> Result<Memory> {
+fn of(filter: Filter, packets: u64, customers: u64, cpus: Cpus) -> Result<Memory> {
     let packets = if filter == Filter::WeirNative { packets } else { packets.min(OTHERS) };
-    let mut stand = Stand::new(filter, &format!("memory-{}", filter.name()), cpus)?;
+    let mut stand = Stand::new(filter, &format!("memory-{}-{customers}", filter.name()), cpus)?;
     filter.track_behind(&stand.inside)?;
+    progress(&format!("memory: {}, {customers} connections of clients", filter.name()));
+    connect(&stand, customers)?;
     // The first packets fill caches that then stay.
     stand.flood.send_at_once(1 << 12)?;
     let log = KernelLog::now()?;
@@ -98,7 +111,28 @@ fn of(filter: Filter, packets: u64, cpus: Cpus) -> Result<Memory> {
     progress("");
     let after = occupied(&stand)?;
     let packets = stand.flood.made()? - made;
-    Ok(Memory { filter, packets, before, during, after, table_full: log.lines_with("table full")? })
+    Ok(Memory { filter, customers, packets, before, during, after, table_full: log.lines_with("table full")? })
+}
+
+/// Enters so many connections into the table inside, as they stand there once both sides have sent something.
+fn connect(stand: &Stand, customers: u64) -> Result<()> {
+    if customers == 0 {
+        return Ok(());
+    }
+    let mut entries = String::new();
+    for number in 0..customers as u32 {
+        let (client, port) = (Ipv4Addr::from_bits(CLIENTS.to_bits() + number / 50_000), 1024 + number % 50_000);
+        writeln!(
+            entries,
+            "-I -p tcp -s {client} -d {VIP} --sport {port} --dport 80 -t 3600 --state ESTABLISHED -u ASSURED,SEEN_REPLY"
+        )?;
+    }
+    let file = stand.inside.directory().join("connections");
+    fs::write(&file, entries).with_context(|| format!("cannot write {}", file.display()))?;
+    stand.inside.output("conntrack", &["-R", &file.to_string_lossy()])?;
+    let entered = occupied(stand)?.connections;
+    ensure!(entered >= customers, "the table has {entered} connections, not the {customers} that were entered");
+    Ok(())
 }
 
 impl Occupied {

@@ -21,14 +21,14 @@ use crate::Output;
 ///
 /// Weir in the driver and in the stack, nftables at ingress and at raw prerouting, the iptables rule that operators used, no filter,
 /// and no filter but a stack that tracks connections. Three tables: CPU time a packet, net of making it; requests answered by
-/// nginx behind each, as the flood rises; memory before, during and after. docs/flood.md says how to read them. Takes about four
+/// nginx behind each, as the flood rises; memory before, during and after. docs/flood.md says how to read them. Takes about ten
 /// minutes and two CPUs, as root.
 #[derive(Args)]
 pub struct Arguments {
     /// How to print: text is three tables, json {"version":1,"cost":{…},"goodput":[…],"memory":[…]}
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Runs of each cost; their median counts
+    /// Runs of each cost, and of each step of the flood; their medians count
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// How long clients ask at each step of the flood, seconds

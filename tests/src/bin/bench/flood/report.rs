@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     cost::{Cost, Costs},
+    filter::Filter,
     goodput::{Goodput, Step},
     memory::{Memory, Occupied},
 };
@@ -41,7 +42,7 @@ impl Report {
             "machine": self.machine,
             "warnings": self.warnings,
             "cost": self.cost.as_ref().map(cost_json),
-            "goodput": self.goodput.iter().map(goodput_json).collect::<Vec<_>>(),
+            "goodput": self.goodput.iter().map(|goodput| goodput_json(goodput, halved_behind_iptables(&self.goodput))).collect::<Vec<_>>(),
             "memory": self.memory.iter().map(memory_json).collect::<Vec<_>>(),
         })
     }
@@ -80,6 +81,11 @@ fn goodput_lines(all: &[Goodput]) -> Vec<String> {
     let halved = |goodput: &Goodput| goodput.halved().map_or("never".to_owned(), |step| format!("{:.0}", step.made));
     let halved = all.iter().map(|goodput| format!(" {:>13}", halved(goodput))).collect::<String>();
     lines.push(format!("{:>10}{halved}", "halved at"));
+    if let Some(step) = halved_behind_iptables(all) {
+        let kept = |goodput: &Goodput| goodput.kept(step).map_or(String::new(), |kept| format!("{kept:.2}"));
+        let kept = all.iter().map(|goodput| format!(" {:>13}", kept(goodput))).collect::<String>();
+        lines.push(format!("{:>10}{kept}", "kept then"));
+    }
     lines.extend([String::new(), "flood packets made a second; lost in the veth's ring, and dropped by the filter, of all made; clients' packets lost in the ring".to_owned()]);
     lines.push(format!("{:>10}{columns}", "flood"));
     for (index, step) in steps().filter(|(_, step)| step.wanted != Some(0.0)) {
@@ -89,6 +95,11 @@ fn goodput_lines(all: &[Goodput]) -> Vec<String> {
         lines.push(format!("{:>10}{}", "", row(index, &|step| step.clients_lost.to_string())));
     }
     lines
+}
+
+/// The step at which goodput behind the iptables rule has halved.
+fn halved_behind_iptables(all: &[Goodput]) -> Option<usize> {
+    all.iter().find(|goodput| goodput.filter == Filter::IptablesRaw)?.halved_step()
 }
 
 fn memory_lines(all: &[Memory]) -> Vec<String> {
@@ -101,12 +112,13 @@ fn memory_lines(all: &[Memory]) -> Vec<String> {
             "filter", "packets", "when", "network slab", "all slab", "BPF maps", "agent", "connections", "table full"
         ),
     ];
-    for Memory { filter, packets, before, during, after, table_full } in all {
+    for Memory { filter, customers, packets, before, during, after, table_full } in all {
         for (when, occupied) in [("before", before), ("during", during), ("after", after)] {
             let Occupied { network_slab, slab, maps, agent, connections } = occupied;
             let kb = |bytes: &u64| bytes / 1024;
             let (name, packets, full) = match when {
                 "before" => (filter.name(), packets.to_string(), String::new()),
+                "during" if *customers > 0 => ("  + customers", String::new(), String::new()),
                 "after" => ("", String::new(), format!("{table_full} times")),
                 _ => ("", String::new(), String::new()),
             };
@@ -140,7 +152,7 @@ fn cost_json(Costs { making, discarding, of }: &Costs) -> Value {
     json!({ "making_ns": tenth(*making), "bare_drop_ns": tenth(*discarding), "rows": rows.collect::<Vec<_>>() })
 }
 
-fn goodput_json(goodput: &Goodput) -> Value {
+fn goodput_json(goodput: &Goodput, iptables_halved: Option<usize>) -> Value {
     let steps = goodput.steps.iter().map(|step| {
         json!({
             "wanted": step.wanted,
@@ -154,6 +166,7 @@ fn goodput_json(goodput: &Goodput) -> Value {
     json!({
         "filter": goodput.filter.name(),
         "halved_at": goodput.halved().map(|step| step.made.round()),
+        "kept_where_iptables_halved": iptables_halved.and_then(|step| goodput.kept(step)),
         "steps": steps.collect::<Vec<_>>(),
     })
 }
@@ -170,6 +183,7 @@ fn memory_json(memory: &Memory) -> Value {
     };
     json!({
         "filter": memory.filter.name(),
+        "customers": memory.customers,
         "packets": memory.packets,
         "before": at(&memory.before),
         "during": at(&memory.during),
