@@ -78,7 +78,7 @@ abi! {
     Counts = 1_442_048,
     Page = 4096,
     Served = 24,
-    BenchTraffic = 168,
+    BenchTraffic = 176,
     BenchTurn = 24,
     Pace = 16,
     Capture = 1_040,
@@ -679,8 +679,18 @@ impl Served {
 /// Addresses that a backend may have in SERVED.
 pub const SERVED_ENTRIES: u32 = 8_192;
 
-/// Length of the frames that the bench generates, bytes.
-pub const BENCH_FRAME: usize = 128;
+/// Length of the frames that the bench generates, bytes: [`BENCH_WORDS`] of them.
+pub const BENCH_FRAME: usize = bench_place(BENCH_WORDS - 1) + 8;
+
+/// Words of such a frame.
+pub const BENCH_WORDS: usize = 16;
+
+/// Where a word of such a frame stands. They lie as headers do behind an Ethernet header, so that nothing that is read lies in two
+/// that were just written, which processors must wait for; a packet from a NIC never makes them. The first two overlap, and the
+/// first is written last.
+pub const fn bench_place(word: usize) -> usize {
+    (8 * word).saturating_sub(2)
+}
 
 /// Programs that the bench runs in turns.
 pub const BENCH_PROGRAMS: u32 = 3;
@@ -688,31 +698,38 @@ pub const BENCH_PROGRAMS: u32 = 3;
 /// Segments of a bench's run that are timed.
 pub const BENCH_SEGMENTS: u32 = 4_096;
 
-/// What the bench generates for one of its programs: a frame, and where in it flows and VIPs differ. Offsets are of 4-byte
-/// words in network byte order, to the last of which a flow's or VIP's number is added.
+/// What the bench generates for one of its programs: a frame, and where in it flows and VIPs differ.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BenchTraffic {
     /// How many have been generated.
     pub generated: u64,
-    /// The frame.
-    pub frame: [u64; BENCH_FRAME / 8],
+    /// The frame; 0 where it differs.
+    pub frame: [u64; BENCH_WORDS],
     /// Number of flows, at most 2^24.
     pub flows: u32,
     /// How many of them have been visited in this pass over all.
     pub visited: u32,
+    /// The (last 4 bytes of the) source, to which the flow's number is added.
+    pub source: BenchAddress,
+    /// The (last 4 bytes of the) destination, to which the VIP's number is added.
+    pub destination: BenchAddress,
     /// Number of VIPs less one: a power of two.
     pub vip_mask: u32,
-    /// Where the (last word of the) source stands.
-    pub source_offset: u32,
-    /// The first source.
-    pub source: u32,
-    /// Where the (last word of the) destination stands.
-    pub destination_offset: u32,
-    /// The first VIP.
-    pub destination: u32,
     /// Always 0.
     pub reserved: u32,
+}
+
+/// Four bytes of a frame that the bench generates.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BenchAddress {
+    /// The word that they are in.
+    pub word: u32,
+    /// Bits that stand before them in that word, 0 or 32.
+    pub shift: u32,
+    /// The first of them, as a number.
+    pub first: u32,
 }
 
 /// Whose turn it is in the bench: each program gets a segment of packets, then the next one.

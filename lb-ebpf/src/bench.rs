@@ -19,7 +19,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    abi::{BENCH_FRAME, BENCH_PROGRAMS, BENCH_SEGMENTS, BenchTraffic, BenchTurn},
+    abi::{
+        BENCH_FRAME, BENCH_PROGRAMS, BENCH_SEGMENTS, BENCH_WORDS, BenchAddress, BenchTraffic, BenchTurn, bench_place,
+    },
     packet::Packet,
     rewrite::{self, Inner},
     wire::{Ethernet, Header},
@@ -56,20 +58,12 @@ static ALWAYS_RESTORE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static BARRIER: Global<u32> = Global::new(0);
 
-/// A whole generated frame.
+/// A word of a generated frame.
 #[repr(C, packed(2))]
 #[derive(Clone, Copy)]
-struct Whole([u64; BENCH_FRAME / 8]);
+struct Word(u64);
 
-// SAFETY: integers alone, aligned to 2.
-unsafe impl Header for Whole {}
-
-/// One address in a generated frame.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Word([u16; 2]);
-
-// SAFETY: integers alone, aligned to 2.
+// SAFETY: an integer alone, aligned to 2.
 unsafe impl Header for Word {}
 
 #[xdp(frags)]
@@ -133,19 +127,19 @@ fn next(turn: &mut BenchTurn) {
 
 #[inline(always)]
 fn write(frame: &mut Frame<false>, traffic: &mut BenchTraffic) -> Option<()> {
-    let whole = frame.at_mut::<Whole>(0)?;
-    for word in 0..BENCH_FRAME / 8 {
+    for word in (0..BENCH_WORDS).rev() {
         // Volatile: a loop that plainly copies becomes a function that copies byte by byte.
         // SAFETY: a borrowed integer.
-        whole.0[word] = unsafe { (&raw const traffic.frame[word]).read_volatile() };
+        let value = unsafe { (&raw const traffic.frame[word]).read_volatile() };
+        *frame.at_mut::<Word>(bench_place(word))? = Word(value);
     }
     let visited = traffic.visited;
     traffic.visited = if visited + 1 < traffic.flows { visited + 1 } else { 0 };
     // Odd multiples are all different, in scattered order.
     let flow = visited.wrapping_mul(0x9e37_79b9) & 0x00ff_ffff;
-    put(frame, traffic.source_offset, traffic.source + flow)?;
+    put(frame, traffic, traffic.source, flow)?;
     let vip = scatter(traffic.generated) & traffic.vip_mask;
-    put(frame, traffic.destination_offset, traffic.destination + vip)?;
+    put(frame, traffic, traffic.destination, vip)?;
     if BARRIER.load() != 0 {
         barrier(&mut traffic.generated);
     }
@@ -173,9 +167,10 @@ fn scatter(number: u64) -> u32 {
 }
 
 #[inline(always)]
-fn put(frame: &mut Frame<false>, offset: u32, word: u32) -> Option<()> {
-    let word = word.to_be();
-    *frame.at_mut::<Word>((offset & 0x7e) as usize)? = Word([word as u16, (word >> 16) as u16]);
+fn put(frame: &mut Frame<false>, traffic: &BenchTraffic, address: BenchAddress, number: u32) -> Option<()> {
+    let word = address.word as usize & (BENCH_WORDS - 1);
+    let value = traffic.frame[word] | u64::from((address.first + number).to_be()) << (address.shift & 63);
+    *frame.at_mut::<Word>(bench_place(word))? = Word(value);
     Some(())
 }
 

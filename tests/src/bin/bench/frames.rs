@@ -6,7 +6,7 @@ use etherparse::{
     icmpv4::DestUnreachableHeader,
 };
 use lb_common::{
-    abi::{BENCH_FRAME, BenchTraffic},
+    abi::{BENCH_FRAME, BENCH_WORDS, BenchAddress, BenchTraffic, bench_place},
     verdict::Action,
 };
 
@@ -77,28 +77,26 @@ pub fn traffic(family: Family, kind: Kind, flows: u32, vips: u32) -> BenchTraffi
         Family::Ipv6 => frame6(kind, address6(CLIENTS, client), address6(VIPS, vip)),
     };
     frame.resize(BENCH_FRAME, 0);
-    let mut words = [0; BENCH_FRAME / 8];
-    for (word, bytes) in words.iter_mut().zip(frame.chunks(8)) {
-        *word = u64::from_ne_bytes(bytes.try_into().expect("a multiple of eight"));
-    }
-    let (source_offset, destination_offset) = match (family, kind) {
+    let (source, destination) = match (family, kind) {
         (Family::Ipv4, Kind::IcmpError) => (14 + 20 + 8 + 16, 14 + 16),
         (Family::Ipv6, Kind::IcmpError) => (14 + 40 + 8 + 24 + 12, 14 + 24 + 12),
         (Family::Ipv4, _) => (14 + 12, 14 + 16),
         (Family::Ipv6, _) => (14 + 8 + 12, 14 + 24 + 12),
     };
-    BenchTraffic {
-        generated: 0,
-        frame: words,
-        flows,
-        visited: 0,
-        vip_mask: vips - 1,
-        source_offset,
-        source: u32::from_be_bytes(client),
-        destination_offset,
-        destination: u32::from_be_bytes(vip),
-        reserved: 0,
-    }
+    let (source, destination) = (address(&mut frame, source), address(&mut frame, destination));
+    let words = std::array::from_fn(|word| {
+        let bytes = frame[bench_place(word)..].first_chunk().expect("the frame ends with the last word");
+        u64::from_ne_bytes(*bytes)
+    });
+    BenchTraffic { generated: 0, frame: words, flows, visited: 0, source, destination, vip_mask: vips - 1, reserved: 0 }
+}
+
+/// Takes four bytes out of a frame.
+fn address(frame: &mut [u8], offset: usize) -> BenchAddress {
+    let word = (0..BENCH_WORDS).rfind(|word| bench_place(*word) <= offset).expect("the first begins at 0");
+    let bytes = frame[offset..].first_chunk_mut().expect("addresses lie in the frame");
+    let first = u32::from_be_bytes(std::mem::take(bytes));
+    BenchAddress { word: word as u32, shift: 8 * (offset - bench_place(word)) as u32, first }
 }
 
 fn frame4(kind: Kind, client: [u8; 4], vip: [u8; 4]) -> Vec<u8> {
