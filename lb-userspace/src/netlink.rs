@@ -7,13 +7,16 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{RouteNetlinkMessage, route::RouteProtocol};
 use netlink_sys::{
     Socket, SocketAddr,
     protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
 };
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use tokio::io::unix::AsyncFd;
+
+/// Who has added rules, routes and neighbours of ours, as `ip rule`, `ip route` and `ip neigh` show it.
+pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(119);
 
 /// The largest datagram that the kernel makes is half of this.
 const DATAGRAM: usize = 64 * 1024;

@@ -94,6 +94,11 @@ pub fn interfaces_to(addresses: &[IpAddr]) -> Result<Vec<(IpAddr, u32)>> {
     Ok(ways.collect())
 }
 
+/// Deletes the neighbour entries that resolving has made.
+pub fn forget_all() -> io::Result<()> {
+    kernel::sweep(&mut Requests::open()?, |_| false)
+}
+
 /// Keeps the next hops of a set of backends.
 pub struct Resolver {
     requests: Requests,
@@ -106,9 +111,6 @@ pub struct Resolver {
     /// Whether notifications were lost, so that the neighbours are to be read again too.
     lost: bool,
     debounce: Duration,
-    /// What the kernel's neighbour tables take, IPv4's and IPv6's.
-    limits: (Option<u32>, Option<u32>),
-    warnings: Vec<String>,
     /// Whether the kernel refused a kick when last tried: said once.
     refused: bool,
 }
@@ -129,11 +131,10 @@ impl Resolver {
             lookup_at: None,
             lost: false,
             debounce: DEBOUNCE,
-            limits: (None, None),
-            warnings: Vec::new(),
             refused: false,
         };
         resolver.look_up().context("cannot look up the routes to the backends")?;
+        resolver.sweep();
         resolver.kick();
         Ok(resolver)
     }
@@ -202,17 +203,14 @@ impl Resolver {
                 Err(_) => (self.lost, self.lookup_at) = (true, Some(now)),
             }
         }
-        self.warn_of_crowding();
         self.work();
-    }
-
-    /// What the operator should know: one sentence each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 
     /// Does all that is due, without waiting.
     fn work(&mut self) {
+        if self.table.take_left() {
+            self.sweep();
+        }
         if self.lookup_at.is_some_and(|at| at <= Instant::now())
             && let Err(error) = self.look_up()
         {
@@ -291,22 +289,18 @@ impl Resolver {
         if new || self.lost {
             let neighbours = kernel::neighbours(&mut self.requests)?;
             self.table.neighbours(&neighbours, begin);
-            self.limits = kernel::neighbour_limits(&mut self.requests)?;
         }
-        self.warn_of_crowding();
         self.lost = false;
         self.lookup_at = None;
         self.debounce = DEBOUNCE.max(begin.elapsed() * LOOKUP_SHARE);
         Ok(())
     }
 
-    fn warn_of_crowding(&mut self) {
-        let (limit4, limit6) = self.limits;
-        let warnings = self.table.crowded(limit4, limit6);
-        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-            tracing::warn!("{warning}");
+    /// Deletes the entries of neighbours that are no longer needed, an earlier agent's too.
+    fn sweep(&mut self) {
+        if let Err(error) = kernel::sweep(&mut self.requests, |hop| self.table.needs(hop)) {
+            tracing::warn!("cannot delete neighbours that are no longer needed: {error}");
         }
-        self.warnings = warnings;
     }
 
     fn kick(&mut self) {

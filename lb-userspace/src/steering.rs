@@ -15,18 +15,19 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
-    route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
+    route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteScope, RouteType},
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 
-use crate::{links::Link, netlink::Requests};
+use crate::{
+    links::Link,
+    netlink::{PROTOCOL, Requests},
+};
 
 /// The table with the one route: the mark's upper half.
 pub const TABLE: u32 = MARK >> 16;
 /// The rule's place: behind the addresses of this host (0), before all that others usually add.
 pub const PRIORITY: u32 = 119;
-/// Who has added rule, route and neighbour, as `ip rule`, `ip route` and `ip neigh` show it.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(119);
 
 /// The gateways that do not exist.
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 119, 101);

@@ -107,7 +107,6 @@ impl Start<'_> {
             () = stop.wait() => return Err(Stopped.into()),
             () = resolver.settle(SETTLE) => {}
         }
-        resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
         let hops = resolver.snapshot();
         let attached = (&self.links[..], self.attached.clone());
         let mut agent = Agent::new(
@@ -138,7 +137,6 @@ impl Start<'_> {
         let mut resolver = Resolver::start(host::backend_addresses(config)).await?;
         host::check_offloads(attached, links, &resolver, self.options.force)?;
         let tables = prepare(config, attached, &mut resolver, stop).await?;
-        resolver.warnings().iter().for_each(|warning| warn!("{warning}"));
 
         let loaded = datapath::load(pins, self.kernel, &tables, self.interfaces.clone())?;
         let ways = super::Ways::new(links, attached, &tables.allocation, self.checker);

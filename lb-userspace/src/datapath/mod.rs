@@ -370,6 +370,7 @@ pub fn detach(pins: &Pins) -> Result<Vec<String>> {
         link::detach(&pins.link(interface))?;
     }
     steering::end(pins)?;
+    crate::next_hops::forget_all().context("cannot delete the neighbours that were resolved for backends")?;
     pins.remove()?;
     Ok(interfaces)
 }

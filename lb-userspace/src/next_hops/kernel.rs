@@ -10,13 +10,12 @@ use netlink_packet_route::{
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
-    neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage},
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia},
 };
 
 use super::table::{Hop, Route, Said};
 use crate::links::Link;
-use crate::netlink::Requests;
+use crate::netlink::{PROTOCOL, Requests};
 
 /// The way to `destination`; of several equal ones the kernel's choice for this address. An error of the lookup is an
 /// answer as well: there is no way.
@@ -43,31 +42,52 @@ pub fn neighbours(requests: &mut Requests) -> io::Result<HashMap<Hop, Said>> {
         .collect())
 }
 
-/// How many neighbours IPv4's and IPv6's table take (`gc_thresh3`).
+/// Tells the kernel that a neighbour is wanted, as `ip neigh ... use extern_learn` does. It then asks the wire if it has to.
 ///
-/// Not read from /proc/sys, where only the first network namespace shows it.
-pub fn neighbour_limits(requests: &mut Requests) -> io::Result<(Option<u32>, Option<u32>)> {
-    let answers = requests.dump(RouteNetlinkMessage::GetNeighbourTable(NeighbourTableMessage::default()))?;
-    let limit = |table: &str| {
-        answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewNeighbourTable(message) => read_limit(&message.attributes, table),
-            _ => None,
-        })
-    };
-    Ok((limit("arp_cache"), limit("ndisc_cache")))
+/// An entry that somebody outside the kernel looks after (NTF_EXT_LEARNED) neither counts against the size of the neighbour table
+/// (`gc_thresh3`) nor is swept away, so there may be thousands: net/core/neighbour.c, `exempt_from_gc`.
+pub fn kick(requests: &mut Requests, hop: Hop) -> io::Result<()> {
+    let mut message = entry(hop);
+    message.header.flags = NeighbourFlags::Use | NeighbourFlags::ExtLearned;
+    message.attributes.push(NeighbourAttribute::Protocol(PROTOCOL));
+    requests.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Tells the kernel that a neighbour is wanted, as `ip neigh ... use` does. It then asks the wire if it has to.
-pub fn kick(requests: &mut Requests, hop: Hop) -> io::Result<()> {
+/// Deletes the entries that kicks have made, but for those to be kept.
+pub fn sweep(requests: &mut Requests, keep: impl Fn(&Hop) -> bool) -> io::Result<()> {
+    for answer in requests.dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))? {
+        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
+        let Some((hop, _)) = read_neighbour(&message) else { continue };
+        if keeper(&message) != Some(PROTOCOL) || keep(&hop) {
+            continue;
+        }
+        match requests.change(RouteNetlinkMessage::DelNeighbour(entry(hop)), 0) {
+            // Somebody was faster.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
+            deleted => deleted?,
+        }
+    }
+    Ok(())
+}
+
+fn entry(hop: Hop) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(hop.via);
     message.header.ifindex = hop.interface;
-    message.header.flags = NeighbourFlags::Use;
     message.attributes.push(NeighbourAttribute::Destination(match hop.via {
         IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
         IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
     }));
-    requests.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    message
+}
+
+/// Who outside the kernel looks after an entry, if somebody does.
+fn keeper(message: &NeighbourMessage) -> Option<RouteProtocol> {
+    let by = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Protocol(by) => Some(*by),
+        _ => None,
+    });
+    message.header.flags.contains(NeighbourFlags::ExtLearned).then(|| by.unwrap_or(RouteProtocol::Unspec))
 }
 
 /// What a message says of a neighbour; `None` if it is about something else (a bridge's table, a proxy entry).
@@ -76,7 +96,7 @@ pub fn read_neighbour(message: &NeighbourMessage) -> Option<(Hop, Said)> {
         return None;
     }
     let (mut via, mut mac) = (None, None);
-    let mut kept_by_others = message.header.flags.contains(NeighbourFlags::ExtLearned);
+    let mut kept_by_others = keeper(message).is_some_and(|by| by != PROTOCOL);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => via = Some(IpAddr::V4(*v4)),
@@ -152,14 +172,6 @@ fn route_mtu(metric: &RouteMetric) -> Option<u32> {
     }
 }
 
-fn read_limit(attributes: &[NeighbourTableAttribute], table: &str) -> Option<u32> {
-    attributes.iter().find(|attribute| matches!(attribute, NeighbourTableAttribute::Name(name) if name == table))?;
-    attributes.iter().find_map(|attribute| match attribute {
-        NeighbourTableAttribute::Threshold3(limit) => Some(*limit),
-        _ => None,
-    })
-}
-
 fn unreachable(reason: String) -> Route {
     Route::Unreachable { reason }
 }
@@ -230,6 +242,9 @@ mod tests {
         let stale = NeighbourState::Stale;
         assert_eq!(neighbour(stale, NeighbourFlags::empty(), vec![to(), mac(), managed]), Some(Said::Fresh(MAC)));
         assert_eq!(neighbour(stale, NeighbourFlags::ExtLearned, vec![to(), mac()]), Some(Said::Fresh(MAC)));
+        let by = |protocol| vec![to(), mac(), NeighbourAttribute::Protocol(protocol)];
+        assert_eq!(neighbour(stale, NeighbourFlags::ExtLearned, by(RouteProtocol::Bgp)), Some(Said::Fresh(MAC)));
+        assert_eq!(neighbour(stale, NeighbourFlags::ExtLearned, by(PROTOCOL)), Some(Said::Stale(MAC)));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! the kernel's words come in as arguments; kicks and changes go out as data.
 //!
 //! A kick (`ip neigh ... use`) tells the kernel that a neighbour is wanted. The kernel then asks the wire on its own
-//! and says how that ended; a kick of an entry that it has no answer for takes a slot until then, so that a
-//! neighbour table of 1,024 entries is never filled with questions.
+//! and says how that ended; a kick of an entry that it has no answer for takes a slot until then, so that the wire
+//! is never filled with questions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -100,6 +100,7 @@ pub struct Table {
     looked_at: Option<Instant>,
     told: BTreeMap<IpAddr, NextHop>,
     dirty: BTreeSet<IpAddr>,
+    left: bool,
 }
 
 impl Table {
@@ -120,6 +121,7 @@ impl Table {
         for hop in unwanted {
             self.enter(hop, State::Absent, None);
             self.hops.remove(&hop);
+            self.left = true;
         }
         let mut new = false;
         for (hop, backends) in wanted {
@@ -135,6 +137,16 @@ impl Table {
         self.dirty = routes.keys().copied().collect();
         self.routes = routes;
         new
+    }
+
+    /// Whether a packet to some backend is handed to this neighbour.
+    pub fn needs(&self, hop: &Hop) -> bool {
+        self.hops.contains_key(hop)
+    }
+
+    /// Whether there are neighbours that are no longer needed, since this was last asked.
+    pub fn take_left(&mut self) -> bool {
+        std::mem::take(&mut self.left)
     }
 
     /// The kernel's whole neighbour table.
@@ -234,23 +246,6 @@ impl Table {
     /// Backends whose next hop's MAC is not known.
     pub fn resolving(&self) -> impl Iterator<Item = IpAddr> {
         self.hops.values().filter(|entry| entry.mac.is_none()).flat_map(|entry| entry.backends.iter().copied())
-    }
-
-    /// Whether the kernel's neighbour tables (IPv4's and IPv6's limit) are too small for these next hops: one sentence
-    /// each.
-    pub fn crowded(&self, limit4: Option<u32>, limit6: Option<u32>) -> Vec<String> {
-        let v4 = self.hops.keys().filter(|hop| hop.via.is_ipv4()).count();
-        let tables = [("ipv4", v4, limit4), ("ipv6", self.hops.len() - v4, limit6)];
-        let crowded = tables.into_iter().filter(|(_, hops, limit)| limit.is_some_and(|limit| *hops > limit as usize));
-        crowded
-            .map(|(family, hops, limit)| {
-                format!(
-                    "{hops} next hops, but the kernel's neighbour table ends at {}: raise \
-                     net.{family}.neigh.default.gc_thresh3 above that, with room for this host's other neighbours",
-                    limit.unwrap_or_default()
-                )
-            })
-            .collect()
     }
 
     fn next_hop(&self, route: &Route) -> NextHop {
@@ -584,15 +579,6 @@ mod tests {
         table.neighbours(&[(hop(backend(1)), Said::Fresh(B)), (hop(backend(2)), Said::Failed)].into(), now);
         assert_eq!(table.take_changes(), [(backend(1), known(backend(1), B)), (backend(2), resolving(backend(2)))]);
         assert_eq!(table.kicks(now), [hop(backend(3))], "the one without an entry is asked");
-    }
-
-    #[test]
-    fn a_neighbour_table_too_small_is_named() {
-        let table = on_link(1_025, Instant::now());
-        assert!(table.crowded(Some(1_025), Some(0)).is_empty() && table.crowded(None, None).is_empty());
-        let [warning] = table.crowded(Some(1_024), Some(1_024)).try_into().unwrap();
-        assert!(warning.starts_with("1025 next hops") && warning.contains(" 1024: "), "{warning}");
-        assert!(warning.contains("net.ipv4.neigh.default.gc_thresh3"), "{warning}");
     }
 
     /// Slots and timers add up whatever happens in whatever order.
