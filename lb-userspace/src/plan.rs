@@ -25,7 +25,7 @@ use lb_common::{
 };
 
 pub use self::{
-    allocation::{Allocation, BackendKey, MIN_ARENA},
+    allocation::{Allocation, BackendKey},
     description::{DescribedBackend, DescribedFilter, DescribedService, DescribedVip, Description},
     rings::{BuiltRing, RingCache, RingKey},
     syn::SynTables,

@@ -15,7 +15,7 @@ use super::raw::{self, Number, Strings};
 use super::syntax::{self, PrefixOf, SyntaxError};
 use super::{
     Announce, Backend, BadFlags, Config, DEFAULT_ICMP_RATE, DEFAULT_SLOTS, Forward, Hash, HashKey, HealthPolicy,
-    MAX_MSS, MIN_MSS, SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
+    MAX_MSS, MIN_ARENA, MIN_MSS, Protocol, SLOTS_PER_BACKEND, Service, Syn, TunnelSource, Vip, Word,
 };
 use super::{syn, tell};
 
@@ -40,6 +40,7 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let drafts = services(&mut faults, root.service, &default_slots, &syn);
     let vips = distinct_vips(&mut faults, &drafts);
     let ring_slots = limits(&mut faults, &vips, &drafts);
+    let arena_span = root.arena.as_ref().map(Spanned::span);
     let arena = arena(&mut faults, root.arena.as_ref(), ring_slots);
 
     let metrics_warnings = tell::metrics_warnings(&faults, root.metrics.as_ref());
@@ -51,7 +52,9 @@ pub fn check(source: &Arc<Source>, root: raw::Root, twice: Vec<(String, Span, Sp
     let mut warnings: Vec<Diagnostic> = key_warning(source, &hash_key, root.hash_key.as_ref()).into_iter().collect();
     warnings.extend(drafts.iter().filter_map(|draft| backend_warning(source, draft)));
     warnings.extend(metrics_warnings);
+    warnings.extend(arena_warning(source, arena_span, arena, ring_slots, &drafts));
     warnings.extend(syn.warnings(source));
+    warnings.extend(syn.wrong_ports(source, |signature| looked_for_at(&drafts, signature)));
     warnings.sort_by_key(Diagnostic::offset);
     let mut config = Config {
         interfaces: sorted(&interfaces),
@@ -313,6 +316,11 @@ struct Draft {
 }
 
 impl Draft {
+    /// Who agrees in this shares a ring, as long as checks do not tell them apart.
+    fn ring(&self) -> (Forward, u32, BTreeSet<Backend>) {
+        (self.forward, self.slots.value, self.backends.iter().map(|backend| *backend.get_ref()).collect())
+    }
+
     fn finish(self) -> Service {
         let (vips, backends) = (sorted(&self.vips), Arc::new(sorted(&self.backends)));
         let Draft { name, forward, hash, syn, filter, slots, mss, health, .. } = self;
@@ -475,7 +483,7 @@ fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) -> u64 {
     in_file_order.sort_by_key(|draft| draft.name.span().start);
     let mut backends: HashSet<(IpAddr, Forward)> = HashSet::new();
     let mut over = None;
-    let mut rings: HashSet<(Forward, u32, BTreeSet<Backend>)> = HashSet::new();
+    let mut rings = HashSet::new();
     let mut ring_slots = 0;
     for draft in in_file_order {
         for backend in &draft.backends {
@@ -485,8 +493,7 @@ fn limits(faults: &mut Faults, vips: &[Spanned<Vip>], drafts: &[Draft]) -> u64 {
                 over = Some(backend.span());
             }
         }
-        let ring = draft.backends.iter().map(|backend| *backend.get_ref()).collect();
-        if rings.insert((draft.forward, draft.slots.value, ring)) {
+        if rings.insert(draft.ring()) {
             let before = ring_slots;
             ring_slots += u64::from(draft.slots.value);
             too_many_slots(faults, draft, before, ring_slots);
@@ -517,6 +524,39 @@ fn arena(faults: &mut Faults, number: Option<&Spanned<Number>>, ring_slots: u64)
     };
     faults.add(span.clone(), format!("arena {}: {reason}", faults.source.slice(&span)), help);
     None
+}
+
+/// Where services share rings because they have the same backends, and checks may take that from them: each service has checks of its
+/// own.
+fn arena_warning(
+    source: &Arc<Source>,
+    span: Option<Span>,
+    arena: Option<u32>,
+    ring_slots: u64,
+    drafts: &[Draft],
+) -> Option<Diagnostic> {
+    let mut shared = HashSet::new();
+    let rings = drafts.iter().filter(|draft| !draft.health.checks.is_empty() || shared.insert(draft.ring()));
+    let apart: u64 = rings.map(|draft| u64::from(draft.slots.value)).sum();
+    let has = arena.map_or_else(|| (2 * ring_slots).max(MIN_ARENA.into()), u64::from);
+    if apart <= ring_slots || 2 * apart <= has {
+        return None;
+    }
+    let message =
+        format!("the arena has {has} slots: too few where checks find backends up in one service and down in another");
+    let most = abi::MAX_ARENA_SLOTS.into();
+    let help = if 2 * apart <= most { format!("set arena = {}", 2 * apart) } else { "lower `slots`".to_owned() };
+    let help =
+        format!("then services share no rings, which take {apart} slots, and a change is written beside them: {help}");
+    let warning = Diagnostic::warning(source, span.clone().unwrap_or(0..0), message).help(help);
+    Some(if span.is_none() { warning.at_caret("add `arena` here") } else { warning })
+}
+
+/// Ports at which some service looks for a signature; `None` stands for all of them.
+fn looked_for_at(drafts: &[Draft], signature: usize) -> Vec<Option<u16>> {
+    let looking = drafts.iter().filter(|draft| draft.syn != Syn::Off && draft.filter.signatures.contains(&signature));
+    let vips = looking.flat_map(|draft| draft.vips.iter().map(Spanned::get_ref));
+    vips.filter(|vip| vip.protocol == Protocol::Tcp).map(|vip| vip.port).collect()
 }
 
 /// Blames the service whose ring is the first that does not fit. Half of the arena is for the generation to come.

@@ -61,6 +61,8 @@ use host::Spans;
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Slots of a ring unless the file says otherwise.
 pub const DEFAULT_SLOTS: u32 = 65_536;
+/// Slots that the arena of all rings has at least, unless the file says otherwise: room for sixteen rings of that size, 4 MiB.
+pub const MIN_ARENA: u32 = 1 << 20;
 /// The smallest `mss`: what every host takes without having said so (RFC 9293).
 pub const MIN_MSS: u16 = 536;
 /// The largest: what a jumbo frame holds.

@@ -350,6 +350,21 @@ impl Defaults {
         };
         self.signatures[1..].iter().zip(&self.spans).filter_map(warn).collect()
     }
+
+    /// Signatures for ports that no service which looks for them has; `ports` tells which those are, `None` standing for all.
+    pub fn wrong_ports(&self, source: &Arc<Source>, ports: impl Fn(usize) -> Vec<Option<u16>>) -> Vec<Diagnostic> {
+        let warn = |(number, (signature, span)): (usize, (&Signature, &Span))| {
+            let (wanted, ports) = (signature.conditions.port, ports(number));
+            let fits = |port: &Option<u16>| port.is_none_or(|port| port.wrapping_sub(wanted.low) <= wanted.width);
+            if ports.is_empty() || ports.iter().any(fits) {
+                return None;
+            }
+            let message = format!("signature {}: matches nothing at any port of its services", quoted(&signature.name));
+            let help = "let port reach one of theirs, or leave it out";
+            Some(Diagnostic::warning(source, span.clone(), message).help(help))
+        };
+        (1..).zip(self.signatures[1..].iter().zip(&self.spans)).filter_map(warn).collect()
+    }
 }
 
 fn read_rate(faults: &mut Faults, key: &str, text: &Spanned<String>, positive: bool) -> Option<u32> {

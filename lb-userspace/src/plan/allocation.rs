@@ -12,13 +12,10 @@ use lb_common::abi::{
 };
 
 use super::{Description, RingKey, syn::state_key};
-use crate::config::Vip;
+use crate::config::{MIN_ARENA, Vip};
 
 /// A backend's key in the tables: the same address by two methods is two entries.
 pub type BackendKey = (IpAddr, Encapsulation);
-
-/// Slots that the arena of all rings has at least: room for sixteen of the usual size, 4 MiB.
-pub const MIN_ARENA: u32 = 1 << 20;
 
 /// The numbers that one generation of tables uses, and those that packets under way may still meet.
 #[derive(Clone, PartialEq, Debug)]

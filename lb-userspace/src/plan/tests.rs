@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::MIN_ARENA;
 
 /// Services that a case has: VIPs by number, backends by number with weights, tunnels or not.
 pub(super) type Model = BTreeMap<u8, (BTreeSet<u8>, BTreeMap<u8, u16>, bool, bool)>;

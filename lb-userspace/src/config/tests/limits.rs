@@ -87,6 +87,30 @@ fn arena() {
     }
 }
 
+#[test]
+fn an_arena_too_small_for_checks_warns() {
+    let warned = |arena: &str, checks: [&str; 3]| {
+        let service = |(number, check): (usize, &str)| {
+            format!("[service.s{number}]\nvip = \"192.0.2.{number}:80\"\nbackends = \"10.0.0.1-3\"\n{check}\n")
+        };
+        let services: String = (1..).zip(checks).map(service).collect();
+        let warnings = valid(&format!("interface = \"eth0\"\n{arena}\n{KEY}{services}")).warnings;
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let (checked, plain) = ("check = \"tcp\"", "");
+    let said = warned("arena = 131072", [checked, checked, plain]);
+    assert!(said.starts_with("warning: the arena has 131072 slots: too few"), "{said}");
+    assert!(said.contains("2 | arena = 131072\n  |         ^^^^^^"), "{said}");
+    assert!(
+        said.ends_with("which take 196608 slots, and a change is written beside them: set arena = 393216"),
+        "{said}"
+    );
+    assert_eq!(warned("arena = 393216", [checked, checked, plain]), "");
+    assert!(warned("arena = 131072", [checked, plain, plain]).contains("set arena = 262144"));
+    assert_eq!(warned("arena = 131072", [plain, plain, plain]), "");
+    assert_eq!(warned("", [checked, checked, checked]), "", "unless said otherwise there is room for sixteen");
+}
+
 /// Exactly these warnings.
 fn assert_warnings(text: &str, expected: &[&str]) {
     let warnings: Vec<String> = valid(text).warnings.iter().map(ToString::to_string).collect();

@@ -128,6 +128,20 @@ fn what_common_systems_send_is_warned_of() {
     assert_eq!(warnings("window = \"1-47\"\nttl = \"1-80\"\noptions = [\"none\"]\nsource_port = \"1-1023\""), "");
 }
 
+#[test]
+fn a_signature_for_ports_that_no_service_has_is_warned_of() {
+    let warned = |port: &str, service: &str| {
+        let text = format!("[[syn.signature]]\nname = \"x\"\nwindow = \"1-3\"\nttl = \"1-40\"\nport = {port}\n");
+        let said =
+            valid(&with(&text, service)).warnings.iter().map(Diagnostic::one_line).collect::<Vec<_>>().join("\n");
+        said.contains("signature \"x\": matches nothing at any port of its services")
+    };
+    let looks = "syn = { signatures = [\"x\"] }";
+    assert!(warned("443", looks) && warned("\"81-65535\"", looks) && warned("\"1-79\"", looks));
+    assert!(!warned("80", looks) && !warned("\"1-80\"", looks) && !warned("\"80-90\"", looks));
+    assert!(!warned("443", ""), "nobody looks for it");
+}
+
 /// No common system is among the flood, but for some that probe networks.
 #[test]
 fn the_built_in_signature_matches_no_common_system() {
