@@ -1,5 +1,5 @@
-//! One agent that checks thousands of backends. A host with as many addresses stands for all of them, behind tunnels, so that the way
-//! there is one neighbour.
+//! One agent that checks thousands of backends. A host with as many addresses stands for all of them: behind tunnels, so that the way
+//! there is one neighbour, and on the link, so that each is one.
 
 use std::{
     collections::BTreeMap,
@@ -38,17 +38,37 @@ struct Checks {
     late: f64,
 }
 
-pub fn measure(count: u32, seconds: u32) -> Result<Vec<Figure>> {
-    progress(&format!("checks: {count} backends"));
+/// How packets go to the backends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    L2,
+    Ipip,
+}
+
+impl Forward {
+    fn name(self) -> &'static str {
+        match self {
+            Forward::L2 => "l2",
+            Forward::Ipip => "ipip",
+        }
+    }
+}
+
+pub fn measure(forward: Forward, count: u32, seconds: u32) -> Result<Vec<Figure>> {
+    progress(&format!("checks: {count} backends, {}", forward.name()));
     let lab = Lab::new("checks")?;
     let switch = lab.switch("switch")?;
     let (balancer, backends) = (lab.host("balancer")?, lab.host("backends")?);
     balancer.plug(&switch, "eth0", &["10.1.0.1/24"])?;
     backends.plug(&switch, "eth0", &["10.1.0.11/24"])?;
-    balancer.ip("route add 10.2.0.0/16 via 10.1.0.11")?;
+    let (way, interface) = match forward {
+        Forward::L2 => ("dev eth0", "eth0"),
+        Forward::Ipip => ("via 10.1.0.11", "lo"),
+    };
+    balancer.ip(&format!("route add 10.2.0.0/16 {way}"))?;
     let file = balancer.directory().join("weir.toml");
-    fs::write(&file, configuration(count))?;
-    give_addresses(&backends, count)?;
+    fs::write(&file, configuration(forward, count))?;
+    give_addresses(&backends, interface, count)?;
     set_up_backend(&backends, &weir()?, &file, &["web"])?;
     let _nginx = start_nginx(&backends, "well\n")?;
     let mut agent = start(&balancer)?;
@@ -69,7 +89,9 @@ pub fn measure(count: u32, seconds: u32) -> Result<Vec<Figure>> {
         late = late.max(checks(&balancer)?.late);
     }
     let memory = resident_mb(agent.pid())?;
+    let scrape = Instant::now();
     let failed = checks(&balancer)?.failures;
+    let scrape = scrape.elapsed();
 
     let known = states(&balancer)?;
     let up = known.values().filter(|health| health["state"] == "up").count();
@@ -83,13 +105,14 @@ pub fn measure(count: u32, seconds: u32) -> Result<Vec<Figure>> {
     let later = changed(&known, &states(&balancer)?);
     agent.stop(PATIENCE)?;
     progress("");
-    let named = |what: &str| format!("{count} backends every {} s: {what}", EVERY.as_secs());
+    let named = |what: &str| format!("{count} backends ({}) every {} s: {what}", forward.name(), EVERY.as_secs());
     Ok(vec![
         Figure::new(named("CPU time"), "% of one core", 100.0 * cpu, CPU_PERCENT),
         Figure::new(named("memory, at most"), "MB", memory, MEMORY_MB),
         Figure::new(named("runs of those due"), "%", 100.0 * ran, None),
         Figure::new(named("failures"), "", failed, 0.0),
         Figure::new(named("the latest"), "% of 2 s", 100.0 * late / EVERY.as_secs_f64(), LATE_PERCENT),
+        Figure::new(named("a scrape of the metrics"), "ms", scrape.as_secs_f64() * 1e3, None),
         Figure::new(named("changed by SIGKILL and restart"), "backends", at_once.max(later) as f64, 0.0),
     ])
 }
@@ -99,19 +122,20 @@ fn address(number: u32) -> String {
     format!("10.2.{}.{}", number / 250, number % 250 + 1)
 }
 
-fn configuration(count: u32) -> String {
+fn configuration(forward: Forward, count: u32) -> String {
     let backends = (0..count).map(|number| format!("\"{}\"", address(number))).collect::<Vec<_>>().join(", ");
     format!(
         "interface = \"eth0\"\nannounce = \"none\"\nhash_key = \"000102030405060708090a0b0c0d0e0f\"\n\n\
-         [service.web]\nvip = \"{VIP}:80\"\nbackends = [{backends}]\nforward = \"ipip\"\nslots = 65536\n\
-         check = {{ tcp = true, every = \"2s\" }}\n"
+         [service.web]\nvip = \"{VIP}:80\"\nbackends = [{backends}]\nforward = \"{}\"\nslots = 65536\n\
+         check = {{ tcp = true, every = \"2s\" }}\n",
+        forward.name()
     )
 }
 
-fn give_addresses(host: &Host, count: u32) -> Result<()> {
+fn give_addresses(host: &Host, interface: &str, count: u32) -> Result<()> {
     let mut batch = String::new();
     for number in 0..count {
-        writeln!(batch, "addr add {}/32 dev lo", address(number))?;
+        writeln!(batch, "addr add {}/32 dev {interface}", address(number))?;
     }
     let file = host.directory().join("addresses");
     fs::write(&file, batch)?;

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tests::{docs, machine};
 
+use self::many::Forward;
 use crate::Output;
 
 /// Measures checks.
@@ -75,7 +76,7 @@ impl Figure {
     fn line(&self) -> String {
         let most = self.most.map_or(String::new(), |most| format!("{most:>10.1}"));
         let over = if self.is_fine() { "" } else { "  over" };
-        format!("{:<62} {:>10.1} {most:>10} {}{over}", self.name, self.value, self.unit)
+        format!("{:<69} {:>10.1} {most:>10} {}{over}", self.name, self.value, self.unit)
     }
 
     fn json(&self) -> Value {
@@ -89,12 +90,14 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let wants = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let mut figures = Vec::new();
     if wants(Part::Many) {
-        figures.extend(many::measure(arguments.backends, arguments.seconds)?);
+        for forward in [Forward::Ipip, Forward::L2] {
+            figures.extend(many::measure(forward, arguments.backends, arguments.seconds)?);
+        }
     }
     if wants(Part::Killed) {
         figures.extend(killed::measure(arguments.connections)?);
     }
-    let head = format!("{:<62} {:>10} {:>10}", "", "value", "at most");
+    let head = format!("{:<69} {:>10} {:>10}", "", "value", "at most");
     let lines = [machine.clone(), head].into_iter().chain(figures.iter().map(Figure::line));
     let text = lines.collect::<Vec<_>>().join("\n");
     if arguments.write_docs {
