@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
@@ -330,7 +330,9 @@ pub struct Backend {
     /// The tunnel's destination; the backend's address in any case.
     pub address: Address,
     /// Which entry of the interfaces' table the next hop lies on.
-    pub interface: u32,
+    pub interface: u16,
+    /// The number of the VLAN on it that the next hop lies in, 0 without one. Packets of clients bring their tag along; checks get it.
+    pub vlan: u16,
     /// The largest IP packet, outer header included, that the way there takes; bytes.
     pub mtu: u16,
     /// An [`Encapsulation`].

@@ -588,14 +588,14 @@ impl<'a, T: Tables> Path<'a, T> {
     /// Whether a backend's next hop lies on the interface that the packet came in by.
     #[inline(always)]
     pub(crate) fn is_same(&self, backend: &Backend) -> bool {
-        backend.interface == self.tables.interface_number()
+        backend.interface as u32 == self.tables.interface_number()
     }
 
     /// The interface that a backend's next hop lies on.
     #[inline(always)]
     pub(crate) fn other(&self, backend: &Backend) -> &'a Interface {
         // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
-        &self.live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize]
+        &self.live.interfaces[(backend.interface as u32 & (MAX_INTERFACES - 1)) as usize]
     }
 
     #[inline(always)]

@@ -33,6 +33,8 @@ pub struct Steered<'a> {
     pub macs: Macs,
     /// The kernel's index of the interface that it leaves by.
     pub interface: u32,
+    /// The VLAN that it is tagged with, 0 for none.
+    pub vlan: u16,
     backend: &'a Backend,
     settings: &'a Settings,
 }
@@ -66,11 +68,11 @@ pub fn steer(live: &Live, mark: u32) -> Option<Steered<'_>> {
         return None;
     }
     // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
-    let out = &live.interfaces[(backend.interface & (MAX_INTERFACES - 1)) as usize];
+    let out = &live.interfaces[(backend.interface as u32 & (MAX_INTERFACES - 1)) as usize];
     let half = &live.halves[(live.active.half & 1) as usize];
     let macs =
         Macs([next_hop as u32, (next_hop >> 32) as u32 & 0xffff | (out.mac as u32) << 16, (out.mac >> 16) as u32]);
-    Some(Steered { macs, interface: out.index, backend, settings: &half.settings })
+    Some(Steered { macs, interface: out.index, vlan: backend.vlan, backend, settings: &half.settings })
 }
 
 impl Steered<'_> {

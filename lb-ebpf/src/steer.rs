@@ -12,7 +12,7 @@ use aya_ebpf::{
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     btf_maps::Array,
-    helpers::bpf_redirect,
+    helpers::{bpf_redirect, bpf_skb_vlan_push},
     macros::{btf_map, classifier},
     programs::TcContext,
 };
@@ -20,7 +20,7 @@ use lb_common::{
     abi::Live,
     rewrite::Inner,
     steer::{Aligned, Outer, Steered, is_steered, steer},
-    wire::{Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6},
+    wire::{Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Ethernet, Ipv4, Ipv6},
 };
 
 /// The balancer's, which the loader puts in its place.
@@ -42,7 +42,7 @@ fn weir_steer(context: TcContext) -> i32 {
     // Sent by another interface, it meets that one's programs too, and perhaps this one again.
     context.set_mark(0);
     let Some(steered) = LIVE.get(0).and_then(|live| steer(live, mark)) else { return TC_ACT_SHOT };
-    if rewrite(&context, &steered, mark).is_err() {
+    if rewrite(&context, &steered, mark).is_err() || !tag(&context, steered.vlan) {
         return TC_ACT_SHOT;
     }
     // SAFETY: the context is the one the kernel passed to this program.
@@ -75,6 +75,13 @@ fn rewrite(context: &TcContext, steered: &Steered, mark: u32) -> Result<(), i64>
         }
     }
     context.store(0, &steered.macs.0, 0)
+}
+
+/// Tags the packet for a VLAN, if it is to go into one.
+#[inline(always)]
+fn tag(context: &TcContext, vlan: u16) -> bool {
+    // SAFETY: a plain helper call, with the context that the kernel passed to this program.
+    vlan == 0 || unsafe { bpf_skb_vlan_push(context.skb.skb, ETHERTYPE_VLAN.raw(), vlan) == 0 }
 }
 
 /// Makes room behind the MACs for an outer header, and says of which kind it is.

@@ -397,7 +397,7 @@ slots = 2048
             match way(backend.address) {
                 Way::Via(hop) => {
                     entry.next_hop = NextHop::resolved(hop.mac);
-                    (entry.interface, entry.mtu) = (hop.interface, hop.mtu);
+                    (entry.interface, entry.mtu) = (hop.interface as u16, hop.mtu);
                 }
                 Way::Local => entry.next_hop = NextHop(NextHop::LOCAL),
                 Way::Unknown => {}

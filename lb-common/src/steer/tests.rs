@@ -17,6 +17,7 @@ fn live() -> Box<Live> {
         next_hop: NextHop::resolved(NEXT),
         address: Address::from(Ipv4Addr::new(10, 0, 0, 11)),
         interface: 1,
+        vlan: 10,
         encapsulation: Encapsulation::L2 as u8,
         ..Backend::default()
     };
@@ -40,7 +41,7 @@ fn a_mark_names_a_backend() {
     assert!(!is_steered(0) && !is_steered(5) && !is_steered(MARK ^ 1 << 16));
     let live = live();
     let steered = steer(&live, mark(5)).unwrap();
-    assert_eq!(steered.interface, 7);
+    assert_eq!((steered.interface, steered.vlan), (7, 10));
     let bytes: [u8; 12] = core::array::from_fn(|at| steered.macs.0[at / 4].to_ne_bytes()[at % 4]);
     assert_eq!((&bytes[..6], &bytes[6..]), (&NEXT[..], &OWN[..]));
     assert!(steered.outer(inner(), mark(5)).is_none());

@@ -84,7 +84,7 @@ impl Agent {
     /// Tables show a configuration with this health: it is kept, and checked on.
     pub(super) fn watch(&mut self, config: &Config, shown: &Health, now_ms: u64) {
         self.steer(config);
-        let (allocation, node) = (&self.running.allocation, host::node_addresses(&self.attached));
+        let (allocation, node) = (&self.running.allocation, host::asking_addresses(&self.attached));
         let steered = self.steered.clone().unwrap_or_default();
         self.checker.follow(config, now_ms, |probe| {
             let target = &mut probe.target;

@@ -70,6 +70,17 @@ pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeA
     node
 }
 
+/// The addresses to ask backends from: where the attached interfaces have none of a family, a VLAN on one of them may have one.
+pub fn asking_addresses(attached: &[Link]) -> NodeAddresses {
+    let node = node_addresses(attached);
+    if node.v4.is_some() && node.v6.is_some() {
+        return node;
+    }
+    let links = links::list().inspect_err(|error| warn!("{error:#}")).unwrap_or_default();
+    let is_on_one = |link: &&Link| link.vlan.is_some_and(|vlan| attached.iter().any(|one| one.index == vlan.parent));
+    node_addresses(attached.iter().chain(links.iter().filter(is_on_one)))
+}
+
 /// Every address that is a VIP, once.
 pub fn vip_addresses(config: &Config) -> Vec<IpAddr> {
     let mut vips: Vec<_> =

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use lb_common::{
     abi::{self, Encapsulation},
     steer,
+    wire::ETHERTYPE_VLAN,
 };
 use tracing::{debug, warn};
 
 use crate::{
-    datapath::Datapath,
+    datapath::{Datapath, Way},
     health::Checker,
     links::{Link, mac_text},
     next_hops::NextHop,
@@ -18,19 +19,16 @@ use crate::{
 
 /// The numbers that interfaces and backends have in the tables.
 pub struct Ways {
-    /// Which attached interface an index of the kernel's stands for; a VLAN on one stands for that one, because the
-    /// program keeps the tags that packets came with.
-    interfaces: BTreeMap<u32, u32>,
+    /// Which attached interface an index of the kernel's stands for, and which VLAN on it; a VLAN on one stands for that one, because
+    /// the program keeps the tags that packets came with.
+    interfaces: BTreeMap<u32, (u16, u16)>,
     /// Numbers in the backends' table by address, and whether packets are to reach it by their MAC alone.
     ids: BTreeMap<IpAddr, Vec<(u16, bool)>>,
     /// Checks go the same ways.
     checker: Checker,
 }
 
-/// What the backends' table says of a way: next hop, interface's number, MTU.
-type Way = (abi::NextHop, u32, u16);
-
-const NO_WAY: Way = (abi::NextHop(0), 0, u16::MAX);
+const NO_WAY: Way = Way { next_hop: abi::NextHop(0), interface: 0, vlan: 0, mtu: u16::MAX };
 
 impl Ways {
     /// For tables that use these numbers.
@@ -55,12 +53,12 @@ impl Ways {
         });
         let ways = ways.collect::<Vec<_>>();
         datapath.set_next_hops(&ways);
-        ways.iter().for_each(|(id, (entry, ..))| self.checker.knows_way(steer::mark(*id), *entry != NO_WAY.0));
+        ways.iter().for_each(|(id, way)| self.checker.knows_way(steer::mark(*id), way.next_hop != NO_WAY.next_hop));
     }
 
     fn way(&self, backend: IpAddr, next_hop: &NextHop, l2: bool) -> Way {
         match next_hop {
-            NextHop::Local => (abi::NextHop(abi::NextHop::LOCAL), 0, u16::MAX),
+            NextHop::Local => Way { next_hop: abi::NextHop(abi::NextHop::LOCAL), ..NO_WAY },
             NextHop::Unreachable { reason } => {
                 warn!("backend {backend}: {reason}");
                 NO_WAY
@@ -75,9 +73,9 @@ impl Ways {
                 NO_WAY
             }
             NextHop::Known { interface, via, mac, mtu, .. } => match self.interfaces.get(interface) {
-                Some(number) => {
+                Some((number, vlan)) => {
                     debug!("backend {backend}: next hop {via} at {}", mac_text(*mac));
-                    (abi::NextHop::resolved(*mac), *number, *mtu)
+                    Way { next_hop: abi::NextHop::resolved(*mac), interface: *number, vlan: *vlan, mtu: *mtu }
                 }
                 None => {
                     warn!(
@@ -90,12 +88,15 @@ impl Ways {
     }
 }
 
-/// Which attached interface an index of the kernel's stands for.
-fn numbers(links: &[Link], attached: &[Link]) -> BTreeMap<u32, u32> {
-    let mut numbers: BTreeMap<u32, u32> = attached.iter().map(|link| link.index).zip(0..).collect();
+/// Which attached interface an index of the kernel's stands for, and which VLAN (802.1Q) on it.
+fn numbers(links: &[Link], attached: &[Link]) -> BTreeMap<u32, (u16, u16)> {
+    let mut numbers: BTreeMap<_, _> = attached.iter().zip(0..).map(|(link, number)| (link.index, (number, 0))).collect();
     for link in links {
-        if let Some(number) = link.vlan.and_then(|vlan| numbers.get(&vlan.parent).copied()) {
-            numbers.insert(link.index, number);
+        if let Some(vlan) = link.vlan
+            && let Some((number, _)) = numbers.get(&vlan.parent).copied()
+        {
+            let id = if vlan.protocol == ETHERTYPE_VLAN.get() { vlan.id } else { 0 };
+            numbers.insert(link.index, (number, id));
         }
     }
     numbers

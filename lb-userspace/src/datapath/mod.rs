@@ -222,25 +222,26 @@ impl Datapath {
         read!(self.live, backends[id as usize])
     }
 
-    /// Says where backends' packets go: next hop, interface's number, MTU. One store each if only the MAC or what is known of it changes; where
+    /// Says where backends' packets go. One store each if only the MAC or what is known of it changes; where
     /// the way leads over another interface, packets are dropped (and counted) until none that has read the old way is under way.
-    pub fn set_next_hops(&self, ways: &[(u16, (NextHop, u32, u16))]) {
+    pub fn set_next_hops(&self, ways: &[(u16, Way)]) {
         let moves = |id: usize, interface| {
             read!(self.live, backends[id].interface) != interface
                 && read!(self.live, backends[id].next_hop) != NextHop::default()
         };
-        let moved: Vec<_> = ways.iter().filter(|(id, (_, to, _))| moves((*id).into(), *to)).collect();
+        let moved: Vec<_> = ways.iter().filter(|(id, way)| moves((*id).into(), way.interface)).collect();
         for (id, _) in &moved {
             write!(self.live, NextHop::default(), backends[*id as usize].next_hop);
         }
         if !moved.is_empty() {
             grace_period();
         }
-        for (id, (next_hop, interface, mtu)) in ways {
+        for (id, way) in ways {
             let id = *id as usize;
-            write!(self.live, *interface, backends[id].interface);
-            write!(self.live, *mtu, backends[id].mtu);
-            write!(self.live, *next_hop, backends[id].next_hop);
+            write!(self.live, way.interface, backends[id].interface);
+            write!(self.live, way.vlan, backends[id].vlan);
+            write!(self.live, way.mtu, backends[id].mtu);
+            write!(self.live, way.next_hop, backends[id].next_hop);
         }
     }
 
@@ -356,6 +357,19 @@ fn run_explain(program: &Xdp, frame: &[u8]) -> Result<(Explanation, Vec<u8>)> {
 #[doc(hidden)]
 pub fn force_away(pin: &Path) -> Result<()> {
     link::force_away(pin)
+}
+
+/// Where packets for a backend go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// What is known of its next hop.
+    pub next_hop: NextHop,
+    /// The number of the interface that it lies on.
+    pub interface: u16,
+    /// The VLAN there, 0 without one.
+    pub vlan: u16,
+    /// Bytes that the way takes.
+    pub mtu: u16,
 }
 
 /// Removes programs, tables and links of an instance. Returns the interfaces it was attached to.

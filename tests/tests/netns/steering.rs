@@ -8,8 +8,8 @@ use std::{
 
 use lb_common::steer::mark;
 use lb_userspace::{
-    datapath::{Access, Datapath, Pins, steering},
-    lab::wait_until,
+    datapath::{Access, Datapath, Pins, Way as WayTo, steering},
+    lab::{Seen, Tap, Way, wait_until},
     links,
     steering::{Family, set_up},
 };
@@ -67,6 +67,37 @@ fn every_way_of_forwarding() {
             let answer = answer.unwrap().unwrap_or_else(|error| panic!("{}: {error}", service.name));
             assert_eq!(answer.lines().last(), Some(format!("backend{number}").as_str()), "{}", service.name);
         }
+    }
+}
+
+/// The agent says of a backend in which VLAN it lies; here the table says so by itself, as no VLAN interface can be made everywhere.
+#[test]
+fn a_backend_in_a_vlan_is_asked_with_its_tag() {
+    let config = config(SERVICES);
+    let mut net = Net::new("steered-vlan", 2);
+    net.set_up(&["l2-v4", "l2-v6", "v4-in-v4", "v6-in-v4", "v4-in-v6", "v6-in-v6"], &config);
+    net.run(&config, &[]);
+    let pins = Pins::new(net.balancer.pins());
+    net.balancer
+        .within(|| {
+            steering::attach(&pins, "eth0")?;
+            let link = links::find("eth0")?;
+            set_up(&link, Family::V4)?;
+            set_up(&link, Family::V6)
+        })
+        .unwrap();
+    let datapath = Datapath::open(&pins, Access::Write).unwrap();
+    for service in &datapath.description().unwrap().services {
+        let vip: std::net::SocketAddr = service.vips[0].vip.parse().unwrap();
+        let backend = &service.backends[0];
+        let entry = datapath.backend(backend.id);
+        let way = WayTo { next_hop: entry.next_hop, interface: entry.interface, vlan: 7, mtu: entry.mtu };
+        datapath.set_next_hops(&[(backend.id, way)]);
+        let outer = if service.forward == "l2" { vip.ip() } else { backend.address };
+        let mut tagged = Tap::open(&net.backends[0], "eth0", Way::In, Seen::Tagged(7, outer)).unwrap();
+        let answer = net.balancer.within(|| Ok(ask_marked(vip.ip(), mark(backend.id)))).unwrap();
+        assert!(answer.is_err(), "{}: who is in no VLAN does not take it", service.name);
+        assert!(tagged.packets().unwrap() > 0, "{}", service.name);
     }
 }
 

@@ -10,7 +10,7 @@ use lb_common::{
 };
 use lb_userspace::{
     config,
-    datapath::{self, Attachment, Loaded, Pins, requirements::Kernel},
+    datapath::{self, Attachment, Loaded, Pins, Way, requirements::Kernel},
     links::Mode,
     plan::{NodeAddresses, plan},
 };
@@ -63,7 +63,8 @@ impl Weir {
         let loaded = datapath::load(&pins.0, Kernel::running()?, &tables, vec![interface])?;
         for id in 0..tables.backends.len() as u16 {
             let mac = [2, 0, 0, 1, (id >> 8) as u8, id as u8];
-            loaded.datapath().set_next_hops(&[(id, (NextHop::resolved(mac), 0, 1500))]);
+            let way = Way { next_hop: NextHop::resolved(mac), interface: 0, vlan: 0, mtu: 1500 };
+            loaded.datapath().set_next_hops(&[(id, way)]);
         }
         Ok(Weir { configuration, loaded, pins })
     }
