@@ -90,7 +90,8 @@ impl Ways {
 
 /// Which attached interface an index of the kernel's stands for, and which VLAN (802.1Q) on it.
 fn numbers(links: &[Link], attached: &[Link]) -> BTreeMap<u32, (u16, u16)> {
-    let mut numbers: BTreeMap<_, _> = attached.iter().zip(0..).map(|(link, number)| (link.index, (number, 0))).collect();
+    let mut numbers: BTreeMap<_, _> =
+        attached.iter().zip(0..).map(|(link, number)| (link.index, (number, 0))).collect();
     for link in links {
         if let Some(vlan) = link.vlan
             && let Some((number, _)) = numbers.get(&vlan.parent).copied()
@@ -100,4 +101,36 @@ fn numbers(links: &[Link], attached: &[Link]) -> BTreeMap<u32, (u16, u16)> {
         }
     }
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::Vlan;
+
+    #[test]
+    fn a_vlan_stands_for_the_interface_below_it() {
+        let link = |index, vlan| Link {
+            name: format!("if{index}"),
+            index,
+            mac: [0; 6],
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            ethernet: true,
+            vlan,
+            xdp: None,
+            addresses: Vec::new(),
+        };
+        let on = |parent, id, protocol| Some(Vlan { parent, id, protocol });
+        let links = [
+            link(2, None),
+            link(3, None),
+            link(4, on(3, 10, 0x8100)),
+            link(5, on(3, 10, 0x88a8)),
+            link(6, on(7, 10, 0x8100)),
+        ];
+        let attached = [links[0].clone(), links[1].clone()];
+        assert_eq!(numbers(&links, &attached), [(2, (0, 0)), (3, (1, 0)), (4, (1, 10)), (5, (1, 0))].into());
+    }
 }

@@ -138,7 +138,7 @@ reasons! {
 /// Asks once. Ends within the check's timeout, and never panics.
 pub async fn probe(check: &Check, target: &Target) -> Outcome {
     if let Kind::Command(command) = &check.kind {
-        return command::probe(command, target, check.timeout).await;
+        return Box::pin(command::probe(command, target, check.timeout)).await;
     }
     let way = match target.way(check.via) {
         Ok(way) => way,
@@ -154,6 +154,13 @@ async fn ask(check: &Check, target: &Target, way: Way) -> Result<(), Reason> {
     let deadline = Deadline::after(check.timeout);
     match &check.kind {
         Kind::Tcp => tcp::connect(&way, deadline).await.map(drop),
+        // Apart: what a handshake or an answer takes, several KB, need not be moved about where there is none.
+        _ => Box::pin(talk(check, target, way, deadline)).await,
+    }
+}
+
+async fn talk(check: &Check, target: &Target, way: Way, deadline: Deadline) -> Result<(), Reason> {
+    match &check.kind {
         Kind::Http(http) => {
             let stream = tcp::connect(&way, deadline).await?;
             match &http.tls {
@@ -171,7 +178,7 @@ async fn ask(check: &Check, target: &Target, way: Way) -> Result<(), Reason> {
         Kind::Line(line) => line::talk(&mut tcp::connect(&way, deadline).await?, line, deadline).await,
         Kind::Ping => ping::probe(&way, deadline).await,
         Kind::Udp(udp) => udp::probe(&way, udp, deadline).await,
-        // Asks nobody itself.
-        Kind::Command(_) => Ok(()),
+        // Connecting is all of the one, and the other asks nobody itself.
+        Kind::Tcp | Kind::Command(_) => Ok(()),
     }
 }
