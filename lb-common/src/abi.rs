@@ -87,7 +87,7 @@ abi! {
     Stream = 88,
     Arrivals = 131_080,
     Half = 824_168,
-    Live = 2_172_976,
+    Live = 2_172_984,
     LiveHead = 328,
     u64 = 8,
 }
@@ -544,6 +544,8 @@ pub struct Live {
     pub active: Active,
     /// The attached interfaces.
     pub interfaces: [Interface; MAX_INTERFACES as usize],
+    /// Not 0 while somebody captures: then no packet takes the short way, which takes no samples.
+    pub listening: u64,
     /// By id.
     pub backends: [Backend; BACKEND_ENTRIES as usize],
     /// Both halves, of which `active` names the live one.
@@ -749,11 +751,6 @@ pub struct BenchTurn {
     /// When this one began, ns.
     pub since: u64,
 }
-
-/// The place among the counters of verdicts that is no verdict's: not 0 while somebody captures. There, because every packet
-/// has the way to it at hand.
-pub const LISTENING: usize = VERDICT_PLACES - 1;
-const _: () = assert!(crate::verdict::Verdict::COUNT <= LISTENING);
 
 /// Bytes of a frame that a sample holds at most.
 pub const SAMPLE_BYTES: usize = 256;

@@ -267,6 +267,9 @@ fn forget_what_was_read() {
 #[inline(always)]
 pub fn plain<P: Packet, T: Tables, E: End>(packet: &mut P, tables: &T, end: &E) -> Option<E::Action> {
     let path = Path::new(tables)?;
+    if path.is_listened_to() {
+        return None;
+    }
     let beginning = packet.at::<Plain4>(0)?;
     if !path.interface.owns(beginning.macs.front & NextHop::MAC) {
         return None;
@@ -349,7 +352,7 @@ impl<'a, T: Tables> Path<'a, T> {
         let macs = Macs { front: next_hop ^ NextHop::RESOLVED | out.mac << 48, back: (out.mac >> 16) as u32 };
         let mtu = backend.mtu as usize;
         outcome.redirect = out.index;
-        outcome.verdict = if self.is_same(backend) { Verdict::Forwarded } else { Verdict::Redirected };
+        let same = self.is_same(backend);
         if backend.encapsulation == Encapsulation::L2 as u8 {
             if inner.length > mtu {
                 return None;
@@ -362,7 +365,7 @@ impl<'a, T: Tables> Path<'a, T> {
             let ip = self.outer4(backend, inner, outcome.hash);
             match packet.at_mut::<Outer4>(0) {
                 Some(outer) => *outer = Outer4 { macs, ethertype: ETHERTYPE_IPV4, ip },
-                None => outcome.verdict = Verdict::NoHeadroom,
+                None => return Some(end.end(&Outcome { verdict: Verdict::NoHeadroom, ..outcome })),
             }
         } else {
             if inner.length + size_of::<Ipv6>() > mtu || !packet.grow_head(size_of::<Ipv6>()) {
@@ -371,10 +374,15 @@ impl<'a, T: Tables> Path<'a, T> {
             let ip = self.outer6(backend, inner, outcome.hash);
             match packet.at_mut::<Outer6>(0) {
                 Some(outer) => *outer = Outer6 { macs, ethertype: ETHERTYPE_IPV6, ip },
-                None => outcome.verdict = Verdict::NoHeadroom,
+                None => return Some(end.end(&Outcome { verdict: Verdict::NoHeadroom, ..outcome })),
             }
         }
-        Some(end.end(&outcome))
+        // Apart, so that each is compiled with what it is.
+        Some(if same {
+            end.end(&Outcome { verdict: Verdict::Forwarded, ..outcome })
+        } else {
+            end.end(&Outcome { verdict: Verdict::Redirected, ..outcome })
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use lb_common::{
 
 use crate::{
     frame::Frame,
-    maps::{Counted, Maps, PATHS, count, count_bare},
+    maps::{Maps, PATHS, count, count_bare, is_listened_to},
 };
 
 /// For frames in one buffer: kernels before 5.18 know no other.
@@ -93,45 +93,41 @@ fn weir_sample_frags(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    let end = Count(context);
-    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps::<false>, &end) {
+    if let Some(action) = plain(&mut Frame::<FRAGS>(context), &Maps::<false>, &Count) {
         return action;
     }
     // SAFETY: the context is the one the kernel passed to this program. It returns only if there is no such program.
     unsafe { PATHS.tail_call(context, 0) };
-    end.end(&Outcome::NOT_READY)
+    Count.end(&Outcome::NOT_READY)
 }
 
 /// Counts a packet and says what the kernel does with it.
-struct Count<'a>(&'a XdpContext);
+struct Count;
 
-impl End for Count<'_> {
+impl End for Count {
     type Action = u32;
 
     #[inline(always)]
     fn end(&self, outcome: &Outcome) -> u32 {
-        finish(self.0, outcome, &count(outcome))
+        count(outcome);
+        act(outcome)
     }
 
     #[inline(always)]
     fn end_bare(&self, outcome: &Outcome) -> u32 {
-        finish(self.0, outcome, &count_bare(outcome))
+        count_bare(outcome);
+        act(outcome)
     }
 }
 
 #[inline(always)]
 fn run_any<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let outcome = balance(&mut Frame::<FRAGS>(context), &Maps::<false>);
-    let counted = count(&outcome);
-    log(context, &outcome, counted.seen);
-    finish(context, &outcome, &counted)
-}
-
-#[inline(always)]
-fn finish(context: &XdpContext, outcome: &Outcome, counted: &Counted) -> u32 {
-    let action = act(outcome);
-    if counted.listening {
-        sample::hand_over(context, outcome, action);
+    let seen = count(&outcome);
+    log(context, &outcome, seen);
+    let action = act(&outcome);
+    if is_listened_to() {
+        sample::hand_over(context, &outcome, action);
     }
     action
 }

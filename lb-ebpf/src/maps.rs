@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        BACKEND_ENTRIES, Capture, Counts, EVENTS_BYTES, FRAGMENT_ENTRIES, Ids, LISTENING, Live, MAX_ALLOWED, Matches,
-        Page, SERVICE_SIGNATURES, Sample, Sampler, SynSeen, SynState, VERDICT_PLACES, VIP_ENTRIES, VipEvents,
+        BACKEND_ENTRIES, Capture, Counts, EVENTS_BYTES, FRAGMENT_ENTRIES, Ids, Live, MAX_ALLOWED, Matches, Page,
+        SERVICE_SIGNATURES, Sample, Sampler, SynSeen, SynState, VERDICT_PLACES, VIP_ENTRIES, VipEvents,
     },
     balance::{NONE, Outcome},
     filter::Syn,
@@ -194,14 +194,6 @@ fn matches(vip: u32, place: u32) -> Option<*mut Matches> {
     Some(unsafe { &raw mut (*seen).vips[vip][place] })
 }
 
-/// What was found out by counting.
-pub struct Counted {
-    /// How often this CPU has now seen the verdict.
-    pub seen: u64,
-    /// Whether somebody captures.
-    pub listening: bool,
-}
-
 /// Where this CPU counts.
 #[inline(always)]
 fn counts() -> Option<&'static mut Counts> {
@@ -214,19 +206,16 @@ fn counts() -> Option<&'static mut Counts> {
 
 /// Counts a SYN that the short way drops: its verdict, and for its VIP entry one word for three.
 #[inline(always)]
-pub fn count_bare(outcome: &Outcome) -> Counted {
-    let Some(counts) = counts() else { return Counted { seen: 0, listening: false } };
-    let verdict = &mut counts.verdicts[Verdict::SynFlood as usize];
-    *verdict += 1;
-    let seen = *verdict;
+pub fn count_bare(outcome: &Outcome) {
+    let Some(counts) = counts() else { return };
+    counts.verdicts[Verdict::SynFlood as usize] += 1;
     counts.events[(outcome.vip & (VIP_ENTRIES - 1)) as usize].bare_dropped += 1;
-    Counted { seen, listening: counts.verdicts[LISTENING] != 0 }
 }
 
-/// Counts an outcome: its verdict, and its service and backend where it had one.
+/// Counts an outcome: its verdict, and its service and backend where it had one. Says how often this CPU has now seen the verdict.
 #[inline(always)]
-pub fn count(outcome: &Outcome) -> Counted {
-    let Some(counts) = counts() else { return Counted { seen: 0, listening: false } };
+pub fn count(outcome: &Outcome) -> u64 {
+    let Some(counts) = counts() else { return 0 };
     // By mask: of a compared number, verifiers of old kernels forget the bound on the way to its use.
     let verdict = &mut counts.verdicts[outcome.verdict as usize & (VERDICT_PLACES - 1)];
     *verdict += 1;
@@ -268,15 +257,22 @@ pub fn count(outcome: &Outcome) -> Counted {
         backend.packets += 1;
         backend.bytes += bytes;
     }
-    Counted { seen, listening: counts.verdicts[LISTENING] != 0 }
+    seen
 }
 
-/// Notes that nobody captures any more, for this CPU.
+/// Whether somebody captures.
+#[inline(always)]
+pub fn is_listened_to() -> bool {
+    // SAFETY: the element is never freed; whoever captures writes whole words.
+    LIVE.get_ptr(0).is_some_and(|live| unsafe { (&raw const (*live).listening).read_volatile() } != 0)
+}
+
+/// Notes that nobody captures any more.
+#[inline(always)]
 pub fn stop_listening() {
-    // SAFETY: a plain helper call.
-    if let Some(counts) = COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) {
-        // SAFETY: as in `count`; whoever captures writes whole words.
-        unsafe { (&raw mut (*counts).verdicts[LISTENING]).write_volatile(0) }
+    if let Some(live) = LIVE.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*live).listening).write_volatile(0) }
     }
 }
 

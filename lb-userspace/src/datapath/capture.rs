@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use lb_common::abi::{Capture, Counts, LISTENING, Sample, Sampler};
+use lb_common::abi::{Capture, Live, Sample, Sampler};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -58,7 +58,7 @@ pub struct Capturing {
     inode: u64,
     events: RingBuf<MapData>,
     capture: Mapped<Capture>,
-    counts: Mapped<Counts>,
+    live: Mapped<Live>,
     sampler: PerCpuArray<MapData, Plain<Sampler>>,
     before: Lost,
     _lock: Flock<fs::File>,
@@ -89,7 +89,7 @@ impl Capturing {
             inode: fs::metadata(&path)?.ino(),
             events: RingBuf::try_from(Map::RingBuf(map("EVENTS")?))?,
             capture: Mapped::new(&map("CAPTURE")?, Access::Write)?,
-            counts: Mapped::new(&map("COUNTS")?, Access::Write)?,
+            live: Mapped::new(&map("LIVE")?, Access::Write)?,
             sampler: sampler(pins)?,
             before: Lost::default(),
             _lock: lock,
@@ -141,12 +141,8 @@ impl Capturing {
     }
 
     fn listen(&self, listening: u64) {
-        for cpu in 0..self.counts.entries() {
-            let counts: *mut Counts = self.counts.at_mut(cpu);
-            // SAFETY: `at_mut` points to the mapped element, which may be written; nobody else writes this word but the
-            // programs, which only clear it.
-            unsafe { (&raw mut (*counts).verdicts[LISTENING]).write_volatile(listening) }
-        }
+        // Nobody else writes this word but the programs, which only clear it.
+        write!(self.live, listening, listening);
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod attach;
 pub mod backend;
-mod capture;
 mod link;
 mod load;
 mod mapped;
@@ -95,6 +94,7 @@ macro_rules! counted {
 // After the macros, which they use.
 mod adopt;
 mod apply;
+mod capture;
 mod carry;
 pub mod syn;
 
