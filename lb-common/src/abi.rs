@@ -558,6 +558,15 @@ pub struct Live {
     pub syn_off: u64,
 }
 
+impl Live {
+    /// Whether somebody captures.
+    #[inline(always)]
+    pub fn is_listened_to(&self) -> bool {
+        // SAFETY: a reference is valid to read; whoever captures may store at any time, so the word is read once, whole.
+        (unsafe { (&raw const self.listening).read_volatile() }) != 0
+    }
+}
+
 /// What [`Live`] begins with in every layout since [`COUNTS_SINCE`].
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -683,7 +692,7 @@ impl Served {
 /// Addresses that a backend may have in SERVED.
 pub const SERVED_ENTRIES: u32 = 8_192;
 
-/// Length of the frames that the bench generates, bytes: [`BENCH_WORDS`] of them.
+/// Length of the frames that the bench generates, bytes: up to the end of the last word.
 pub const BENCH_FRAME: usize = bench_place(BENCH_WORDS - 1) + 8;
 
 /// Words of such a frame.

@@ -191,13 +191,6 @@ impl<'a, T: Tables> Path<'a, T> {
         Some(Path { tables, live, number, half: &live.halves[number as usize], interface })
     }
 
-    /// Whether somebody captures.
-    #[inline(always)]
-    pub(crate) fn is_listened_to(&self) -> bool {
-        // SAFETY: a reference is valid to read; whoever captures may store at any time, so the word is read once, whole.
-        (unsafe { (&raw const self.live.listening).read_volatile() }) != 0
-    }
-
     /// The same outcome, of which the verifier knows nothing any more: it goes on once, and not once for each way a packet can end.
     #[inline(always)]
     fn forget_how(&self, verdict: Verdict, mut outcome: Outcome) -> Outcome {

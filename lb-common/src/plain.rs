@@ -267,7 +267,7 @@ fn forget_what_was_read() {
 #[inline(always)]
 pub fn plain<P: Packet, T: Tables, E: End>(packet: &mut P, tables: &T, end: &E) -> Option<E::Action> {
     let path = Path::new(tables)?;
-    if path.is_listened_to() {
+    if path.live.is_listened_to() {
         return None;
     }
     let beginning = packet.at::<Plain4>(0)?;

@@ -263,15 +263,14 @@ pub fn count(outcome: &Outcome) -> u64 {
 /// Whether somebody captures.
 #[inline(always)]
 pub fn is_listened_to() -> bool {
-    // SAFETY: the element is never freed; whoever captures writes whole words.
-    LIVE.get_ptr(0).is_some_and(|live| unsafe { (&raw const (*live).listening).read_volatile() } != 0)
+    LIVE.get(0).is_some_and(Live::is_listened_to)
 }
 
 /// Notes that nobody captures any more.
 #[inline(always)]
 pub fn stop_listening() {
     if let Some(live) = LIVE.get_ptr_mut(0) {
-        // SAFETY: as above.
+        // SAFETY: the element is never freed; whoever captures writes whole words.
         unsafe { (&raw mut (*live).listening).write_volatile(0) }
     }
 }

@@ -115,8 +115,14 @@ pub async fn run<T>(pins: &Pins, options: &Options, mut ends: Ends, open: impl F
     let _opened = open().inspect_err(|_| pins.remove_empty())?;
     let checker = health::checker(options);
     ends.report.check_by(checker.clone());
+    let interfaces = wanted.config.interfaces.clone();
     let started = start::start((pins, options, &ends), &checker, wanted, kernel, &mut stop).await;
-    let (mut agent, events) = started.inspect_err(|_| pins.remove_empty())?;
+    let (mut agent, events) = started.inspect_err(|_| {
+        if pins.linked().is_empty() {
+            datapath::forget_neighbours(&interfaces);
+        }
+        pins.remove_empty();
+    })?;
     agent.pending = pending;
     service.ready(&agent.running.extent);
     agent.follow(events, &mut stop, &mut service, &mut ends.requests).await?;

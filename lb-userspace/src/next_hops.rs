@@ -17,7 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::links::{self, Link};
 use crate::netlink::{Notification, Notifications, Requests};
-use table::{Route, Said, Table};
+use table::{Hop, Route, Said, Table};
 
 /// Routes rarely change alone: all are looked up again once they have been quiet, or changing, for this long.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -94,9 +94,17 @@ pub fn interfaces_to(addresses: &[IpAddr]) -> Result<Vec<(IpAddr, u32)>> {
     Ok(ways.collect())
 }
 
-/// Deletes the neighbour entries that resolving has made.
-pub fn forget_all() -> io::Result<()> {
-    kernel::sweep(&mut Requests::open()?, |_| false)
+/// Interfaces whose neighbours are an instance's own: those that it is attached to, and VLANs on them.
+pub fn own_interfaces(links: &[Link], is_attached: impl Fn(&Link) -> bool) -> BTreeSet<u32> {
+    let attached: BTreeSet<u32> = links.iter().filter(|link| is_attached(link)).map(|link| link.index).collect();
+    let is_on_one = |link: &&Link| link.vlan.is_some_and(|vlan| attached.contains(&vlan.parent));
+    let on_them: Vec<u32> = links.iter().filter(is_on_one).map(|link| link.index).collect();
+    attached.into_iter().chain(on_them).collect()
+}
+
+/// Deletes the neighbour entries that resolving has made on these interfaces.
+pub fn forget(interfaces: &BTreeSet<u32>) -> io::Result<()> {
+    kernel::sweep(&mut Requests::open()?, |hop| interfaces.contains(&hop.interface))
 }
 
 /// Keeps the next hops of a set of backends.
@@ -110,6 +118,9 @@ pub struct Resolver {
     lookup_at: Option<Instant>,
     /// Whether notifications were lost, so that the neighbours are to be read again too.
     lost: bool,
+    /// Neighbours that are no longer needed, and when to try again to delete them.
+    left: BTreeSet<Hop>,
+    sweep_at: Option<Instant>,
     debounce: Duration,
     /// Whether the kernel refused a kick when last tried: said once.
     refused: bool,
@@ -130,11 +141,12 @@ impl Resolver {
             table: Table::default(),
             lookup_at: None,
             lost: false,
+            left: BTreeSet::new(),
+            sweep_at: None,
             debounce: DEBOUNCE,
             refused: false,
         };
         resolver.look_up().context("cannot look up the routes to the backends")?;
-        resolver.sweep();
         resolver.kick();
         Ok(resolver)
     }
@@ -208,9 +220,7 @@ impl Resolver {
 
     /// Does all that is due, without waiting.
     fn work(&mut self) {
-        if self.table.take_left() {
-            self.sweep();
-        }
+        self.sweep();
         if self.lookup_at.is_some_and(|at| at <= Instant::now())
             && let Err(error) = self.look_up()
         {
@@ -223,8 +233,14 @@ impl Resolver {
 
     /// Waits until something happens or is due, and takes note of it.
     async fn wait(&mut self) {
-        let wake =
-            self.table.wake().map(|at| at.max(Instant::now() + TIMER_STEP)).into_iter().chain(self.lookup_at).min();
+        let wake = self
+            .table
+            .wake()
+            .map(|at| at.max(Instant::now() + TIMER_STEP))
+            .into_iter()
+            .chain(self.lookup_at)
+            .chain(self.sweep_at)
+            .min();
         let timer = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -296,10 +312,27 @@ impl Resolver {
         Ok(())
     }
 
-    /// Deletes the entries of neighbours that are no longer needed, an earlier agent's too.
+    /// Deletes what an earlier agent has left on these interfaces and nobody needs now.
+    pub fn sweep_left_over(&mut self, interfaces: &BTreeSet<u32>) {
+        let goes = |hop: &Hop| interfaces.contains(&hop.interface) && !self.table.needs(hop);
+        if let Err(error) = kernel::sweep(&mut self.requests, goes) {
+            tracing::warn!("cannot delete neighbours that an earlier agent has left: {error}");
+        }
+    }
+
+    /// Deletes the entries of neighbours that are no longer needed.
     fn sweep(&mut self) {
-        if let Err(error) = kernel::sweep(&mut self.requests, |hop| self.table.needs(hop)) {
-            tracing::warn!("cannot delete neighbours that are no longer needed: {error}");
+        self.left.extend(self.table.take_left());
+        let now = Instant::now();
+        if self.left.is_empty() || self.sweep_at.is_some_and(|at| now < at) {
+            return;
+        }
+        match kernel::sweep(&mut self.requests, |hop| self.left.contains(hop) && !self.table.needs(hop)) {
+            Ok(()) => (self.sweep_at, self.left) = (None, BTreeSet::new()),
+            Err(error) => {
+                tracing::warn!("cannot delete neighbours that are no longer needed, trying again: {error}");
+                self.sweep_at = Some(now + PAUSE);
+            }
         }
     }
 

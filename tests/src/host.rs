@@ -289,6 +289,11 @@ impl Host {
         places.iter().for_each(|place| self.tables.remember(*place, 0));
     }
 
+    /// Says whether somebody captures.
+    pub fn listen(&mut self, listening: bool) {
+        self.tables.live.listening = listening.into();
+    }
+
     /// Whether a frame is one of those that the plain path decides.
     pub fn is_plain(&self, frame: &[u8]) -> bool {
         plain(&mut Frame::new(frame, HEADROOM, FIRST_BUFFER), &self.tables, &Keep).is_some()

@@ -146,7 +146,7 @@ fn what_is_passed_or_dropped_is_untouched() {
 /// The plain path is held to the other wherever it decides; this shows that it does.
 #[test]
 fn plain_packets_go_the_plain_way() {
-    let host = Host::new(STANDARD.world());
+    let mut host = Host::new(STANDARD.world());
     let tcp = [WEB, WEB_V6, SOURCE, SOURCE_V6, GUARDED, TUNNEL4, TUNNEL4_V6, TUNNEL6, TUNNEL6_V6, BESIDE, ONE_OF_ALL];
     let udp = [WEB_UDP, WEB_UDP_V6, DNS, DNS_V6, TUNNEL4_UDP, TUNNEL6_UDP];
     let tcp = tcp.map(|vip| (vip, frames::tcp(vip).frame()));
@@ -156,6 +156,12 @@ fn plain_packets_go_the_plain_way() {
         // Of a flood it goes on with what the other one has ruled.
         host.run_frame(&frame);
         assert!(host.is_plain(&frame), "{what}");
+        host.listen(true);
+        assert!(
+            !host.is_plain(&frame),
+            "{what}: the plain path takes no samples, so while somebody captures it takes no packets"
+        );
+        host.listen(false);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Service, Via},
     datapath,
     health::{Change, Checker, Health, What, file},
-    links::Link,
+    links::{self, Link},
     next_hops::interfaces_to,
     notify::{Notice, Subject},
     overrides,
@@ -84,8 +84,18 @@ impl Agent {
     /// Tables show a configuration with this health: it is kept, and checked on.
     pub(super) fn watch(&mut self, config: &Config, shown: &Health, now_ms: u64) {
         self.steer(config);
-        let (allocation, node) = (&self.running.allocation, host::asking_addresses(&self.attached));
+        let (allocation, mut node) = (&self.running.allocation, host::node_addresses(&self.attached));
         let steered = self.steered.clone().unwrap_or_default();
+        let lacks = |family: &Family| match family {
+            Family::V4 => node.v4.is_none(),
+            Family::V6 => node.v6.is_none(),
+        };
+        if steered.iter().any(lacks) {
+            match links::list() {
+                Ok(links) => node = host::asking_addresses(&self.attached, &links),
+                Err(error) => warn!("{error:#}"),
+            }
+        }
         self.checker.follow(config, now_ms, |probe| {
             let target = &mut probe.target;
             if probe.check.via == Via::Vip && steered.contains(&Family::of(target.vip.address)) {

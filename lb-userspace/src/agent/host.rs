@@ -71,12 +71,7 @@ pub fn node_addresses<'a>(attached: impl IntoIterator<Item = &'a Link>) -> NodeA
 }
 
 /// The addresses to ask backends from: where the attached interfaces have none of a family, a VLAN on one of them may have one.
-pub fn asking_addresses(attached: &[Link]) -> NodeAddresses {
-    let node = node_addresses(attached);
-    if node.v4.is_some() && node.v6.is_some() {
-        return node;
-    }
-    let links = links::list().inspect_err(|error| warn!("{error:#}")).unwrap_or_default();
+pub fn asking_addresses(attached: &[Link], links: &[Link]) -> NodeAddresses {
     let is_on_one = |link: &&Link| link.vlan.is_some_and(|vlan| attached.iter().any(|one| one.index == vlan.parent));
     node_addresses(attached.iter().chain(links.iter().filter(is_on_one)))
 }
@@ -121,5 +116,34 @@ pub fn attachment(config: &Config, link: &Link, announce: bool) -> Attachment {
         name: link.name.clone(),
         entry: abi::Interface { mac: mac_bits(link.mac), more_macs, index: link.index, announce: announce.into() },
         xdp: link.xdp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::Vlan;
+
+    #[test]
+    fn backends_are_asked_from_an_attached_interface_or_else_a_vlan_on_one() {
+        let link = |index, parent: Option<u32>, addresses: &[&str]| Link {
+            name: format!("if{index}"),
+            index,
+            mac: [0; 6],
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            ethernet: true,
+            vlan: parent.map(|parent| Vlan { parent, id: 10, protocol: 0x8100 }),
+            xdp: None,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        let attached = [link(2, None, &["10.0.0.2"])];
+        let elsewhere = link(3, Some(9), &["fd00::9"]);
+        let on_it = link(4, Some(2), &["10.4.0.2", "fe80::4", "fd00::4"]);
+        let links = [attached[0].clone(), elsewhere, on_it];
+        let asking = asking_addresses(&attached, &links);
+        assert_eq!((asking.v4, asking.v6), ("10.0.0.2".parse().ok(), "fd00::4".parse().ok()));
+        assert_eq!(asking_addresses(&attached, &links[..2]).v6, None);
     }
 }

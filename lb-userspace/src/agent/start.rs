@@ -12,7 +12,7 @@ use crate::{
     datapath::{self, Adopted, Attachment, Events, Found, Pins, Started, grace_period, requirements::Kernel},
     health::{Checker, Health},
     links::{self, Link, Mode},
-    next_hops::Resolver,
+    next_hops::{Resolver, own_interfaces},
     offloads, overrides,
     plan::{Tables, plan},
     report::Reload,
@@ -88,6 +88,10 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
+    fn own_interfaces(&self) -> BTreeSet<u32> {
+        own_interfaces(&self.links, |link| self.attached.iter().any(|attached| attached.index == link.index))
+    }
+
     /// Takes over what another agent has left: programs and links stay, tables change only where something differs.
     async fn go_on(
         &self,
@@ -101,6 +105,7 @@ impl Start<'_> {
         let running = Generation::found(&datapath, description)?;
         let backends: BTreeSet<_> = host::backend_addresses(config).into_iter().collect();
         let mut resolver = Resolver::start(backends.union(&running.backends).copied().collect()).await?;
+        resolver.sweep_left_over(&self.own_interfaces());
         host::check_offloads(&self.attached, &self.links, &resolver, self.options.force)?;
         tokio::select! {
             biased;
@@ -135,6 +140,7 @@ impl Start<'_> {
         let Start { pins, attached, links, .. } = self;
         let watch = links::Watch::start()?;
         let mut resolver = Resolver::start(host::backend_addresses(config)).await?;
+        resolver.sweep_left_over(&self.own_interfaces());
         host::check_offloads(attached, links, &resolver, self.options.force)?;
         let tables = prepare(config, attached, &mut resolver, stop).await?;
 

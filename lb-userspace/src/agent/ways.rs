@@ -96,7 +96,9 @@ fn numbers(links: &[Link], attached: &[Link]) -> BTreeMap<u32, (u16, u16)> {
         if let Some(vlan) = link.vlan
             && let Some((number, _)) = numbers.get(&vlan.parent).copied()
         {
-            let id = if vlan.protocol == ETHERTYPE_VLAN.get() { vlan.id } else { 0 };
+            // Two tags are not made.
+            let is_one_tag = attached.iter().any(|below| below.index == vlan.parent);
+            let id = if is_one_tag && vlan.protocol == ETHERTYPE_VLAN.get() { vlan.id } else { 0 };
             numbers.insert(link.index, (number, id));
         }
     }
@@ -128,9 +130,13 @@ mod tests {
             link(3, None),
             link(4, on(3, 10, 0x8100)),
             link(5, on(3, 10, 0x88a8)),
-            link(6, on(7, 10, 0x8100)),
+            link(6, on(9, 10, 0x8100)),
+            link(7, on(4, 20, 0x8100)),
         ];
         let attached = [links[0].clone(), links[1].clone()];
-        assert_eq!(numbers(&links, &attached), [(2, (0, 0)), (3, (1, 0)), (4, (1, 10)), (5, (1, 0))].into());
+        assert_eq!(
+            numbers(&links, &attached),
+            [(2, (0, 0)), (3, (1, 0)), (4, (1, 10)), (5, (1, 0)), (7, (1, 0))].into()
+        );
     }
 }

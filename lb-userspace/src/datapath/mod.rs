@@ -41,7 +41,10 @@ pub use self::{
     objects::{BACKEND_OBJECT, BALANCER_OBJECT, TRAFFIC_OBJECT},
     pins::{DEFAULT as DEFAULT_PINS, DEFAULT_BACKEND as DEFAULT_BACKEND_PINS, Lock, Pins},
 };
-use crate::plan::{DescribedService, Description};
+use crate::{
+    links, next_hops,
+    plan::{DescribedService, Description},
+};
 
 /// What one CPU has counted for a VIP entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -384,7 +387,18 @@ pub fn detach(pins: &Pins) -> Result<Vec<String>> {
         link::detach(&pins.link(interface))?;
     }
     steering::end(pins)?;
-    crate::next_hops::forget_all().context("cannot delete the neighbours that were resolved for backends")?;
     pins.remove()?;
+    forget_neighbours(&interfaces);
     Ok(interfaces)
+}
+
+/// Deletes the neighbour entries that were made for backends on these interfaces and VLANs on them.
+pub fn forget_neighbours(interfaces: &[String]) {
+    let forget = || -> Result<()> {
+        let own = next_hops::own_interfaces(&links::list()?, |link| interfaces.contains(&link.name));
+        Ok(next_hops::forget(&own)?)
+    };
+    if let Err(error) = forget() {
+        tracing::warn!("cannot delete the neighbours that were resolved for backends: {error:#}");
+    }
 }

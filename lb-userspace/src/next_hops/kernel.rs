@@ -53,21 +53,22 @@ pub fn kick(requests: &mut Requests, hop: Hop) -> io::Result<()> {
     requests.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Deletes the entries that kicks have made, but for those to be kept.
-pub fn sweep(requests: &mut Requests, keep: impl Fn(&Hop) -> bool) -> io::Result<()> {
+/// Deletes those of the entries that kicks have made which are to go: all that it can, also after an error.
+pub fn sweep(requests: &mut Requests, goes: impl Fn(&Hop) -> bool) -> io::Result<()> {
+    let mut swept = Ok(());
     for answer in requests.dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))? {
         let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
         let Some((hop, _)) = read_neighbour(&message) else { continue };
-        if keeper(&message) != Some(PROTOCOL) || keep(&hop) {
+        if keeper(&message) != Some(PROTOCOL) || !goes(&hop) {
             continue;
         }
         match requests.change(RouteNetlinkMessage::DelNeighbour(entry(hop)), 0) {
             // Somebody was faster.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
-            deleted => deleted?,
+            deleted => swept = swept.and(deleted),
         }
     }
-    Ok(())
+    swept
 }
 
 fn entry(hop: Hop) -> NeighbourMessage {

@@ -1,7 +1,7 @@
 //! What is known of each next hop, and which of them the kernel is to be asked about: a pure state machine. Time and
 //! the kernel's words come in as arguments; kicks and changes go out as data.
 //!
-//! A kick (`ip neigh ... use`) tells the kernel that a neighbour is wanted. The kernel then asks the wire on its own
+//! A kick (`ip neigh ... use extern_learn`) tells the kernel that a neighbour is wanted. The kernel then asks the wire on its own
 //! and says how that ended; a kick of an entry that it has no answer for takes a slot until then, so that the wire
 //! is never filled with questions.
 
@@ -100,7 +100,7 @@ pub struct Table {
     looked_at: Option<Instant>,
     told: BTreeMap<IpAddr, NextHop>,
     dirty: BTreeSet<IpAddr>,
-    left: bool,
+    left: BTreeSet<Hop>,
 }
 
 impl Table {
@@ -121,7 +121,7 @@ impl Table {
         for hop in unwanted {
             self.enter(hop, State::Absent, None);
             self.hops.remove(&hop);
-            self.left = true;
+            self.left.insert(hop);
         }
         let mut new = false;
         for (hop, backends) in wanted {
@@ -144,8 +144,8 @@ impl Table {
         self.hops.contains_key(hop)
     }
 
-    /// Whether there are neighbours that are no longer needed, since this was last asked.
-    pub fn take_left(&mut self) -> bool {
+    /// Neighbours that are no longer needed, since this was last asked.
+    pub fn take_left(&mut self) -> BTreeSet<Hop> {
         std::mem::take(&mut self.left)
     }
 
@@ -183,7 +183,7 @@ impl Table {
             (Said::Stale(_), State::Stale) | (Said::Asking, State::Asking) => {}
             (Said::Stale(_), _) => self.enter(hop, State::Stale, Some(now + phase)),
             (Said::Asking, _) => self.enter(hop, State::Asking, Some(now + ANSWER)),
-            // Its turn is set already, and the kernel sweeps failed entries away.
+            // Its turn is set already, and kernels before 5.16 sweep failed entries away.
             (Said::Failed | Said::Gone, State::Failed) => {}
             (Said::Failed, _) => self.enter(hop, State::Failed, Some(now + RETRY)),
             (Said::Gone, _) => self.enter(hop, State::Absent, Some(now)),
@@ -203,7 +203,7 @@ impl Table {
         due.into_iter().map(|(_, hop)| hop).filter(|hop| self.kick(*hop, now)).collect()
     }
 
-    /// The kernel would not take a kick (its table is full, or the interface is gone).
+    /// The kernel would not take a kick (the interface is gone, or memory is short).
     pub fn refused(&mut self, hop: Hop, now: Instant) {
         if self.hops.get(&hop).is_some_and(|entry| entry.state == State::Asking) {
             self.enter(hop, State::Failed, Some(now + RETRY));

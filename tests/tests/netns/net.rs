@@ -262,6 +262,7 @@ pub fn assert_nothing_left(host: &Host) {
     })
     .unwrap();
     assert_no_pins(&host.pins());
+    assert_eq!(host.ip("neigh show proto 119").unwrap(), "", "neighbours are left behind");
 }
 
 /// That nothing is pinned there.

@@ -172,6 +172,7 @@ fn checks_find_what_backends_have_lost() {
     net.agent().stop(PATIENCE).unwrap();
     assert!(net.weir(&["detach"]).status.success());
     assert_eq!(traces(&net), Vec::<String>::new(), "all of it is gone");
+    assert_eq!(net.balancer.ip("neigh show proto 119").unwrap(), "", "and who was resolved for backends");
     assert!(!net.balancer.output("tc", &["qdisc", "show", "dev", "eth0"]).unwrap().contains("clsact"));
 }
 

@@ -72,18 +72,18 @@ const NETWORK: [&str; 12] = [
 /// Sends each filter its flood, with a stack behind it that tracks connections; then once more to who is best and who is worst,
 /// while clients' connections fill nine tenths of the stack's table.
 pub fn measure(arguments: &Arguments, cpus: Cpus) -> Result<Vec<Memory>> {
-    let most: u64 = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?.trim().parse()?;
     let filters = arguments.filters().into_iter().filter(|filter| *filter != Filter::None);
-    let calm = filters.clone().map(|filter| (filter, arguments.packets(), 0));
+    let calm = filters.clone().map(|filter| (filter, arguments.packets(), false));
     let busy = filters.filter(|filter| matches!(filter, Filter::WeirNative | Filter::Conntrack));
-    let busy = busy.map(|filter| (filter, arguments.packets().min(OTHERS), most / 10 * 9));
-    calm.chain(busy).map(|(filter, packets, customers)| of(filter, packets, customers, cpus)).collect()
+    let busy = busy.map(|filter| (filter, arguments.packets().min(OTHERS), true));
+    calm.chain(busy).map(|(filter, packets, busy)| of(filter, packets, busy, cpus)).collect()
 }
 
-fn of(filter: Filter, packets: u64, customers: u64, cpus: Cpus) -> Result<Memory> {
+fn of(filter: Filter, packets: u64, busy: bool, cpus: Cpus) -> Result<Memory> {
     let packets = if filter == Filter::WeirNative { packets } else { packets.min(OTHERS) };
-    let mut stand = Stand::new(filter, &format!("memory-{}-{customers}", filter.name()), cpus)?;
+    let mut stand = Stand::new(filter, &format!("memory-{}", filter.name()), cpus)?;
     filter.track_behind(&stand.inside)?;
+    let customers = if busy { most_connections()? / 10 * 9 } else { 0 };
     progress(&format!("memory: {}, {customers} connections of clients", filter.name()));
     connect(&stand, customers)?;
     // The first packets fill caches that then stay.
@@ -112,6 +112,12 @@ fn of(filter: Filter, packets: u64, customers: u64, cpus: Cpus) -> Result<Memory
     let after = occupied(&stand)?;
     let packets = stand.flood.made()? - made;
     Ok(Memory { filter, customers, packets, before, during, after, table_full: log.lines_with("table full")? })
+}
+
+/// How many connections a table takes; known once some stack tracks any.
+fn most_connections() -> Result<u64> {
+    const FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+    Ok(fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?.trim().parse()?)
 }
 
 /// Enters so many connections into the table inside, as they stand there once both sides have sent something.
