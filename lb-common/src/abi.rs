@@ -645,6 +645,7 @@ pub struct Forwarded {
 
 /// Places for verdicts' counters, more than there are verdicts.
 pub const VERDICT_PLACES: usize = 32;
+const _: () = assert!(crate::verdict::Verdict::COUNT < VERDICT_PLACES);
 
 /// One element of COUNTS: what one CPU has counted.
 #[repr(C, align(8))]

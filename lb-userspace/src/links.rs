@@ -42,6 +42,25 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
 }
 
+#[cfg(test)]
+impl Link {
+    /// One that works, for tests.
+    pub fn working(index: u32) -> Self {
+        Link {
+            name: format!("if{index}"),
+            index,
+            mac: [0; 6],
+            mtu: 1_500,
+            up: true,
+            carrier: true,
+            ethernet: true,
+            vlan: None,
+            xdp: None,
+            addresses: Vec::new(),
+        }
+    }
+}
+
 /// How an XDP program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -127,16 +127,9 @@ mod tests {
     #[test]
     fn backends_are_asked_from_an_attached_interface_or_else_a_vlan_on_one() {
         let link = |index, parent: Option<u32>, addresses: &[&str]| Link {
-            name: format!("if{index}"),
-            index,
-            mac: [0; 6],
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            ethernet: true,
             vlan: parent.map(|parent| Vlan { parent, id: 10, protocol: 0x8100 }),
-            xdp: None,
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            ..Link::working(index)
         };
         let attached = [link(2, None, &["10.0.0.2"])];
         let elsewhere = link(3, Some(9), &["fd00::9"]);

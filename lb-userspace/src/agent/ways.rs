@@ -112,18 +112,7 @@ mod tests {
 
     #[test]
     fn a_vlan_stands_for_the_interface_below_it() {
-        let link = |index, vlan| Link {
-            name: format!("if{index}"),
-            index,
-            mac: [0; 6],
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            ethernet: true,
-            vlan,
-            xdp: None,
-            addresses: Vec::new(),
-        };
+        let link = |index, vlan| Link { vlan, ..Link::working(index) };
         let on = |parent, id, protocol| Some(Vlan { parent, id, protocol });
         let links = [
             link(2, None),

@@ -255,9 +255,7 @@ mod tests {
     }
 
     fn link(index: u32, mtu: u32, ethernet: bool) -> (u32, Link) {
-        let name = format!("if{index}");
-        let (mac, addresses) = ([0; 6], Vec::new());
-        (index, Link { name, index, mac, mtu, up: true, carrier: true, ethernet, vlan: None, xdp: None, addresses })
+        (index, Link { mtu, ethernet, ..Link::working(index) })
     }
 
     fn read(kind: RouteType, attributes: Vec<RouteAttribute>) -> Route {

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::steer::mark;
 use lb_userspace::{
-    datapath::{Access, Datapath, Pins, Way as WayTo, steering},
+    datapath::{self, Access, Datapath, Pins, Way as WayTo},
     lab::{Seen, Tap, Way, wait_until},
     links,
     steering::{Family, set_up},
@@ -43,22 +43,28 @@ const SERVICES: &str = r#"
     forward = "ipip"
 "#;
 
-#[test]
-fn every_way_of_forwarding() {
+/// A balancer that checks nothing, and yet steers what is marked.
+fn steering(name: &str) -> (Net, Pins) {
     let config = config(SERVICES);
-    let mut net = Net::new("steering", 2);
+    let mut net = Net::new(name, 2);
     net.set_up(&["l2-v4", "l2-v6", "v4-in-v4", "v6-in-v4", "v4-in-v6", "v6-in-v6"], &config);
     net.serve(80);
     net.run(&config, &[]);
     let pins = Pins::new(net.balancer.pins());
     net.balancer
         .within(|| {
-            steering::attach(&pins, "eth0")?;
+            datapath::steering::attach(&pins, "eth0")?;
             let link = links::find("eth0")?;
             set_up(&link, Family::V4)?;
             set_up(&link, Family::V6)
         })
         .unwrap();
+    (net, pins)
+}
+
+#[test]
+fn every_way_of_forwarding() {
+    let (net, pins) = steering("steering");
     let description = Datapath::open(&pins, Access::Read).unwrap().description().unwrap();
     for service in &description.services {
         let vip: std::net::SocketAddr = service.vips[0].vip.parse().unwrap();
@@ -73,19 +79,7 @@ fn every_way_of_forwarding() {
 /// The agent says of a backend in which VLAN it lies; here the table says so by itself, as no VLAN interface can be made everywhere.
 #[test]
 fn a_backend_in_a_vlan_is_asked_with_its_tag() {
-    let config = config(SERVICES);
-    let mut net = Net::new("steered-vlan", 2);
-    net.set_up(&["l2-v4", "l2-v6", "v4-in-v4", "v6-in-v4", "v4-in-v6", "v6-in-v6"], &config);
-    net.run(&config, &[]);
-    let pins = Pins::new(net.balancer.pins());
-    net.balancer
-        .within(|| {
-            steering::attach(&pins, "eth0")?;
-            let link = links::find("eth0")?;
-            set_up(&link, Family::V4)?;
-            set_up(&link, Family::V6)
-        })
-        .unwrap();
+    let (net, pins) = steering("steered-vlan");
     let datapath = Datapath::open(&pins, Access::Write).unwrap();
     for service in &datapath.description().unwrap().services {
         let vip: std::net::SocketAddr = service.vips[0].vip.parse().unwrap();
