@@ -78,15 +78,21 @@ pub struct Traffic {
 impl Lab {
     /// An empty network, after removing what dead processes left of theirs.
     pub fn new(name: &str) -> Result<Lab> {
-        ensure!(nix::unistd::geteuid().is_root(), "network namespaces can only be made by root: use sudo");
-        for program in ["ip", "nsenter", "ethtool"] {
-            ensure!(find(program).is_some(), "{program}: not found (apt install iproute2 util-linux ethtool)");
-        }
+        Self::check()?;
         registry::clean_up_on_signals()?;
         Self::sweep()?;
         let lab = Lab { prefix: format!("weir-{}-{name}", std::process::id()) };
         registry::add(&lab.prefix)?;
         Ok(lab)
+    }
+
+    /// Whether there can be one here.
+    pub fn check() -> Result<()> {
+        ensure!(nix::unistd::geteuid().is_root(), "network namespaces can only be made by root: use sudo");
+        for program in ["ip", "nsenter", "ethtool"] {
+            ensure!(find(program).is_some(), "{program}: not found (apt install iproute2 util-linux ethtool)");
+        }
+        Ok(())
     }
 
     /// Removes the namespaces, pins and files of processes that are no more.

@@ -19,7 +19,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use lb_userspace::{
     datapath::requirements::{FRAGS_KERNEL, Kernel},
-    lab::LIVE_FRAMES_KERNEL,
+    lab::{LIVE_FRAMES_KERNEL, Lab},
 };
 use measure::Generator;
 use report::Report;
@@ -39,7 +39,7 @@ struct Arguments {
     /// How to print: text is three tables, json {"version":1,"rows":[…]} with the other tables beside the rows
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Runs of each row; their median counts
+    /// Runs of each row; the one counts that was disturbed least, going by the program it is compared with
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Only rows with these words in their label, such as "weir l2 ipv4 tcp 16000000"; null and bare_ipip come along
@@ -109,9 +109,14 @@ fn main() -> Result<ExitCode> {
 
 fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
     let only = plan::Only::new(&arguments.only);
+    let wires = only.of(end_to_end::plans());
+    if !wires.is_empty() {
+        // Before minutes are spent on the other tables.
+        Lab::check()?;
+    }
     measure::take_one_cpu()?;
     let Measured { rows, left_out, core } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
-    let end_to_end = end_to_end::measure_all(only.of(end_to_end::plans()), arguments)?;
+    let end_to_end = end_to_end::measure_all(wires, arguments)?;
     let left_out = left_out.into_iter().map(|row| format!("left out: {row}"));
     let warnings = core.warning().into_iter().chain(left_out).collect();
     let beside = only.wants(beside::LABEL).then(|| beside::measure(arguments)).transpose()?;

@@ -184,10 +184,11 @@ pub fn kernel_action(action: Action) -> u32 {
     }
 }
 
-/// The lower quartile: as long as a quarter of the segments met no disturbance, which only ever adds time, it does not show.
+/// The twentieth part lies below it: as long as that many of the segments met no disturbance, which only ever adds time, it does
+/// not show.
 pub fn undisturbed(mut segments: Vec<u64>) -> f64 {
     segments.sort_unstable();
-    segments[segments.len() / 4] as f64
+    segments[segments.len() / 20] as f64
 }
 
 /// The middle one.

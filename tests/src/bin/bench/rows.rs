@@ -8,7 +8,7 @@ use lb_common::verdict::Action;
 use crate::{
     Arguments,
     frames::{self, Family, Kind},
-    measure::{Bench, Contender, Reference, SEGMENT, kernel_action, median},
+    measure::{Bench, Contender, Reference, SEGMENT, kernel_action},
     plan::{Plan, label},
     share::Share,
     weir::Weirs,
@@ -17,20 +17,21 @@ use crate::{
 /// One measured row.
 pub struct Row {
     pub plan: Plan,
-    /// Over the null program, the median of all runs.
+    /// Over the null program, in the run that counts.
     pub ns: f64,
     /// The slowest run less the fastest.
     pub spread: f64,
-    /// To the bare encapsulation, the median of all runs.
+    /// To the bare encapsulation, in the run that counts.
     pub ratio: f64,
 }
 
 impl Row {
-    fn new(plan: Plan, runs: &[Run]) -> Self {
+    /// Of the runs, the one counts in which null took the least: it says how much of the core was ours, and nothing of the row.
+    fn new(plan: Plan, runs: &[Run]) -> Option<Self> {
+        let quietest = runs.iter().min_by(|a, b| a.null.total_cmp(&b.null))?;
         let ns = || runs.iter().map(|run| run.this);
         let (low, high) = (ns().fold(f64::MAX, f64::min), ns().fold(f64::MIN, f64::max));
-        let ratio = median(runs.iter().map(|run| run.this / run.bare).collect());
-        Row { plan, ns: median(ns().collect()), spread: high - low, ratio }
+        Some(Row { plan, ns: quietest.this, spread: high - low, ratio: quietest.this / quietest.bare })
     }
 }
 
@@ -62,8 +63,8 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
         }
     }
     progress("");
-    let measured = runs.into_iter().filter(|(_, runs)| !runs.is_empty());
-    Ok(Measured { rows: measured.map(|(plan, runs)| Row::new(plan, &runs)).collect(), left_out, core })
+    let rows = runs.into_iter().filter_map(|(plan, runs)| Row::new(plan, &runs)).collect();
+    Ok(Measured { rows, left_out, core })
 }
 
 /// One line that the next one replaces, where somebody looks on.
@@ -78,10 +79,11 @@ const ROUNDS: u32 = 128;
 /// The same, of a quick one.
 const QUICK_ROUNDS: u32 = 16;
 
-/// What a packet costs over the null program, ns.
+/// What a packet costs over the null program, ns, and in front of that.
 struct Run {
     this: f64,
     bare: f64,
+    null: f64,
 }
 
 /// One run; or the reason why there is none.
@@ -116,5 +118,5 @@ fn measure(bench: &mut Bench, weirs: &mut Weirs, plan: &Plan, least: u32) -> Res
         let (seen, sent) = (weir.seen(action)? - before, u64::from(rounds * SEGMENT));
         ensure!(seen == sent, "{}: {seen} of {sent} packets ended by {}", label(plan), action.label());
     }
-    Ok(Ok(Run { this: this - null, bare: bare - null }))
+    Ok(Ok(Run { this: this - null, bare: bare - null, null }))
 }
