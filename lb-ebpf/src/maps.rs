@@ -1,5 +1,7 @@
 //! The maps of the balancer and how the path reads them. Sizes marked so are set anew by whoever loads.
 
+use core::{cell::UnsafeCell, mem::MaybeUninit};
+
 use aya_ebpf::{
     Global,
     btf_maps::{Array, LpmTrie, PerCpuArray, ProgramArray, RingBuf, lpm_trie::Key},
@@ -20,8 +22,25 @@ use lb_common::{
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 
-#[btf_map]
-static LIVE: Array<Live, 1, MMAPABLE> = Array::new();
+/// LIVE. A variable, for which the loader puts a map with one element: its address stands in the programs, where an array would be
+/// looked up.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.live")]
+static LIVE: Variable<Live> = Variable(UnsafeCell::new(MaybeUninit::zeroed()));
+
+/// What others write while programs read.
+#[repr(transparent)]
+struct Variable<T>(UnsafeCell<MaybeUninit<T>>);
+
+// SAFETY: any bytes are a `Live`, and the agent writes whole words.
+unsafe impl Sync for Variable<Live> {}
+
+/// LIVE's one value.
+#[inline(always)]
+fn live() -> &'static Live {
+    // SAFETY: the variable is never freed, its bytes are 0 or what the agent has written, and any bytes are a `Live`.
+    unsafe { &*LIVE.0.get().cast() }
+}
 
 /// The arena of all rings, sized by the loader: who owns each slot.
 #[btf_map]
@@ -91,7 +110,7 @@ pub struct Maps<const EXPLAIN: bool>;
 impl<const EXPLAIN: bool> Tables for Maps<EXPLAIN> {
     #[inline(always)]
     fn live(&self) -> Option<&Live> {
-        LIVE.get(0)
+        Some(live())
     }
 
     #[inline(always)]
@@ -263,16 +282,15 @@ pub fn count(outcome: &Outcome) -> u64 {
 /// Whether somebody captures.
 #[inline(always)]
 pub fn is_listened_to() -> bool {
-    LIVE.get(0).is_some_and(Live::is_listened_to)
+    live().is_listened_to()
 }
 
 /// Notes that nobody captures any more.
 #[inline(always)]
 pub fn stop_listening() {
-    if let Some(live) = LIVE.get_ptr_mut(0) {
-        // SAFETY: the element is never freed; whoever captures writes whole words.
-        unsafe { (&raw mut (*live).listening).write_volatile(0) }
-    }
+    let live = LIVE.0.get().cast::<Live>();
+    // SAFETY: as in `live`; whoever captures writes whole words.
+    unsafe { (&raw mut (*live).listening).write_volatile(0) }
 }
 
 #[inline(always)]

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions, VerifierLogLevel,
-    maps::{MapError, ProgramArray},
+    maps::{MapData, MapError, ProgramArray},
     programs::{ProgramError, Xdp},
     util::nr_cpus,
 };
-use lb_common::abi::{Explanation, Interface};
+use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
+use lb_common::abi::{Explanation, Interface, Live};
 
 use super::{
     Access, Datapath, Pins,
@@ -76,6 +77,7 @@ fn load_next(pins: &Pins, kernel: Kernel, tables: &Tables, interfaces: Vec<Attac
     for directory in [pins.next_tables(), pins.next_programs()] {
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
+    create_live(&pins.next_tables())?;
     let sizes = Sizes::of(tables)?;
     let numbers = 0..interfaces.len() as u32;
     let mut objects = numbers
@@ -163,8 +165,7 @@ const ANY: &str = "weir_any";
 const SAMPLE: &str = "weir_sample";
 
 /// The maps that all programs of an instance share, which therefore are pinned.
-const SHARED: [&str; 14] = [
-    "LIVE",
+const SHARED: [&str; 13] = [
     "RINGS",
     "SECONDS",
     "DESCRIPTION",
@@ -179,6 +180,21 @@ const SHARED: [&str; 14] = [
     "SAMPLER",
     "AYA_LOGS",
 ];
+
+/// LIVE, where it is pinned.
+const LIVE: &str = "LIVE";
+/// The section that its variable has to itself in the object; aya calls the map of it so.
+const LIVE_SECTION: &str = ".bss.live";
+
+/// Makes LIVE, which the agent maps: for the variables of an object aya makes maps that cannot be.
+fn create_live(directory: &Path) -> Result<()> {
+    let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    let (key, value) = (size_of::<u32>() as u32, size_of::<Live>() as u32);
+    let live = MapData::create(aya_obj::Map::new_from_params(array, key, value, 1, BPF_F_MMAPABLE), LIVE, None)
+        .map_err(|error| describe_load(error.into()))?;
+    let path = directory.join(LIVE);
+    live.pin(&path).with_context(|| format!("cannot pin {}", path.display()))
+}
 
 /// How many elements maps get.
 struct Sizes {
@@ -203,6 +219,8 @@ fn load_object(pins: &Pins, sizes: &Sizes, number: u32, interface: &str) -> Resu
     let mut loader = EbpfLoader::new();
     let tick = syn::tick_ns()?;
     share(&mut loader, &pins.next_tables());
+    // Loading fills it with zeros, so it is shared only by those that are loaded before it is written.
+    loader.map_pin_path(LIVE_SECTION, pins.next_tables().join(LIVE));
     // The kernel empties an array of programs when nobody holds it any more.
     loader.map_pin_path("PATHS", pins.next_programs().join(pins::paths_name(interface)));
     loader
