@@ -7,15 +7,15 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 /// The oldest layout whose [`Counts`] mean what these do, and whose [`Live`] begins as this one does up to its interfaces.
 pub const COUNTS_SINCE: u32 = 2;
 
 /// Entries in one half of the services' table; a power of two. Bare addresses have the upper half of it to themselves: packets
-/// look for them only after a miss, and what they look for first should lie close together.
-pub const SERVICE_POSITIONS: u32 = 16_384;
-/// Displacements of its keys ([`crate::place`]); a power of two.
-pub const DISPLACEMENTS: u32 = 2_048;
+/// look for them only after a miss, and what they look for first should lie close together. A full configuration leaves none free.
+pub const SERVICE_POSITIONS: u32 = 2 * MAX_VIPS;
+/// Displacements of its keys ([`crate::place`]); a power of two. Of these, too, bare addresses have the upper half.
+pub const DISPLACEMENTS: u32 = 4_096;
 /// Places in one half that say of the addresses which fall there whether one may be a VIP; a power of two.
 pub const VIP_PLACES: u32 = 32_768;
 /// VIP entries (address, port, protocol) that a configuration may have.
@@ -64,7 +64,7 @@ macro_rules! abi {
 abi! {
     Active = 8,
     Settings = 104,
-    Service = 32,
+    Service = 16,
     Ids = 8,
     Backend = 32,
     Interface = 40,
@@ -86,8 +86,8 @@ abi! {
     Sample = 288,
     Stream = 88,
     Arrivals = 131_080,
-    Half = 824_168,
-    Live = 2_172_984,
+    Half = 521_064,
+    Live = 1_566_776,
     LiveHead = 328,
     u64 = 8,
 }
@@ -181,54 +181,52 @@ impl Match {
     }
 }
 
-/// One entry of a half of `services` in [`Live`].
+/// One entry of a half of `services` in [`Live`]: what every packet to a service needs, and no more. With thousands of services, each
+/// packet looks at another one, and waits while it is fetched.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Service {
+    /// The last word of the VIP's address; those before it are in `prefixes`.
+    pub last: u32,
+    /// Port, protocol, kind and IP version.
+    pub matches: Match,
     /// Where the ring begins in RINGS, in slots; a multiple of [`SLOTS_PER_ELEMENT`].
     pub ring: u32,
+    /// Which entry of the VIPs' counters.
+    pub id: u16,
     /// The ring's size as a power of two: see [`Service::ring_mask`]. In an entry of kind [`Match::ADDRESS`] the ring is that
     /// of all UDP services on this address, if they share one ([`Service::UDP_RING`]).
     pub ring_bits: u8,
-    /// Always 0.
-    pub reserved: u8,
-    /// The largest MSS that a SYN may offer; 0 leaves it alone.
-    pub mss: u16,
-    /// Which entry of the VIPs' counters.
-    pub id: u16,
     /// `Service::*` bits.
-    pub flags: u16,
-    /// The VIP.
-    pub address: Address,
-    /// Port, protocol, kind and IP version.
-    pub matches: Match,
+    pub flags: u8,
 }
 
 impl Service {
     /// The end of the address and what else is matched, in one word: the whole key of an IPv4 entry.
     #[inline(always)]
     pub fn key(&self) -> u64 {
-        self.address.0[3] as u64 | (self.matches.0 as u64) << 32
+        self.last as u64 | (self.matches.0 as u64) << 32
     }
 
     /// Hash by the source address alone.
-    pub const HASH_SOURCE: u16 = 1 << 0;
+    pub const HASH_SOURCE: u8 = 1 << 0;
     /// The first of its signatures is window 0 without options, and what matches it may be dropped without asking for its source.
-    pub const SYN_BARE: u16 = 1 << 1;
+    pub const SYN_BARE: u8 = 1 << 1;
     /// Its [`SynPolicy`] has something to say of SYNs.
-    pub const SYN_LOOK: u16 = 1 << 2;
-    /// Segments of TCP are answered by a reset where no backend has a slot.
-    pub const RESET: u16 = 1 << 3;
+    pub const SYN_LOOK: u8 = 1 << 2;
+    /// On a port, or all ports: segments of TCP are answered by a reset where no backend has a slot.
+    pub const RESET: u8 = 1 << 3;
+    /// On an address, where the bit has another meaning: some service here has a backend that takes traffic, so that echo
+    /// requests are answered.
+    pub const LIVE: u8 = 1 << 3;
     /// On an address: a service on all TCP ports exists.
-    pub const ALL_TCP: u16 = 1 << 8;
+    pub const ALL_TCP: u8 = 1 << 4;
     /// On an address: a service on all UDP ports exists.
-    pub const ALL_UDP: u16 = 1 << 9;
+    pub const ALL_UDP: u8 = 1 << 5;
     /// On an address: the driver answers ARP and neighbour solicitations for it.
-    pub const ANNOUNCE: u16 = 1 << 10;
+    pub const ANNOUNCE: u8 = 1 << 6;
     /// On an address: every UDP service here shares `ring`, so that fragments can be placed.
-    pub const UDP_RING: u16 = 1 << 11;
-    /// On an address: some service here has a backend that takes traffic, so that echo requests are answered.
-    pub const LIVE: u16 = 1 << 12;
+    pub const UDP_RING: u8 = 1 << 7;
 
     /// Slots of the ring less one.
     #[inline(always)]
@@ -411,12 +409,17 @@ pub struct Active {
 pub struct Half {
     /// What holds for all packets.
     pub settings: Settings,
-    /// Not 0 where a VIP falls ([`crate::hash::vip_place`]): whatever falls elsewhere is none.
-    pub vips: [u8; VIP_PLACES as usize],
+    /// A bit for each place, 1 where a VIP falls ([`crate::hash::vip_place`]): whatever falls elsewhere is none. Place 0 is the
+    /// lowest bit of the first word.
+    pub vips: [u32; VIP_PLACES as usize / 32],
     /// What moves keys to a position of their own.
     pub displacements: [u16; DISPLACEMENTS as usize],
     /// Keys of services and what they lead to.
     pub services: [Service; SERVICE_POSITIONS as usize],
+    /// The words of their addresses before the last, for IPv6.
+    pub prefixes: [[u32; 3]; SERVICE_POSITIONS as usize],
+    /// The largest MSS that a SYN may offer, by the VIP entry's id; 0 leaves it alone.
+    pub mss: [u16; VIP_ENTRIES as usize],
     /// What services may look for in SYNs.
     pub signatures: [Signature; MAX_SIGNATURES as usize],
     /// By the VIP entry's id; only SYNs get here.

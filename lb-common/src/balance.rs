@@ -6,7 +6,7 @@
 use crate::{
     abi::{
         Backend, Encapsulation, Half, Interface, Live, MAX_INTERFACES, Match, NextHop, SERVICE_SIGNATURES,
-        SLOTS_PER_ELEMENT, Service, Settings, VERDICT_PLACES,
+        SLOTS_PER_ELEMENT, Service, Settings, VERDICT_PLACES, VIP_ENTRIES,
     },
     family::Family,
     filter::{self, Syn},
@@ -376,13 +376,14 @@ impl<'a, T: Tables> Path<'a, T> {
                 return Err(if resets { reset::answer(packet, self, network) } else { verdict }.into());
             }
         };
-        let may_offer = has_header && network.protocol == PROTOCOL_TCP && service.mss != 0;
-        let mss_at = if may_offer { mss::find(packet, network.l4, service.mss, zero) } else { 0 };
+        let mss = self.half.mss[(service.id as u32 & (VIP_ENTRIES - 1)) as usize];
+        let may_offer = has_header && network.protocol == PROTOCOL_TCP && mss != 0;
+        let mss_at = if may_offer { mss::find(packet, network.l4, mss, zero) } else { 0 };
         // Errors and later fragments are not answered (RFC 1122, 3.2.2; RFC 4443, 2.4).
         let answers = has_header && network.dont_fragment;
         let (verdict, outer) = self.send(packet, network, backend, answers, outcome)?;
         if mss_at != 0 {
-            mss::lower(packet, network.l4 + outer, mss_at, service.mss).ok_or(Verdict::Malformed)?;
+            mss::lower(packet, network.l4 + outer, mss_at, mss).ok_or(Verdict::Malformed)?;
             outcome.marks |= Outcome::MSS_LOWERED;
         }
         Ok(verdict)
@@ -457,16 +458,18 @@ impl<'a, T: Tables> Path<'a, T> {
     #[inline(always)]
     pub(crate) fn find<F: Family>(&self, address: F, matches: Match) -> Option<&'a Service> {
         let hash = hash::key(address.fold(), matches, self.half.settings.service_seed);
-        let displacement = self.half.displacements[hash::bucket(hash) as usize];
-        let service = self.half.services.get(hash::position(hash, displacement, matches) as usize)?;
+        let displacement = self.half.displacements[hash::bucket(hash, matches) as usize];
+        let position = hash::position(hash, displacement, matches) as usize;
+        let service = self.half.services.get(position)?;
         let key = address.last() as u64 | (matches.0 as u64) << 32;
-        (service.key() == key && address.begins(&service.address)).then_some(service)
+        (service.key() == key && address.begins(self.half.prefixes.get(position)?)).then_some(service)
     }
 
     /// Whether an address may be a VIP: seldom wrong, and never of a VIP.
     #[inline(always)]
     pub(crate) fn may_be_vip<F: Family>(&self, address: F) -> bool {
-        self.half.vips[hash::vip_place(address.narrow()) as usize] != 0
+        let place = hash::vip_place(address.narrow());
+        self.half.vips[place as usize / 32].wrapping_shr(place) & 1 != 0
     }
 
     /// What a packet to a service is dropped for on account of its transport header.

@@ -1,6 +1,6 @@
 //! What differs between IPv4 and IPv6 once the header is read, so that the rest of the path is written once.
 
-use crate::{abi::Address, hash, icmp::Messages, reset::Resets, too_big::TooBig};
+use crate::{hash, icmp::Messages, reset::Resets, too_big::TooBig};
 
 /// An IP version's addresses, as loaded from the packet.
 pub trait Family: Copy + PartialEq + Messages + Resets + TooBig {
@@ -11,7 +11,7 @@ pub trait Family: Copy + PartialEq + Messages + Resets + TooBig {
     fn last(self) -> u32;
 
     /// Whether the table keeps the words before it so; the last word and the family are compared elsewhere.
-    fn begins(self, address: &Address) -> bool;
+    fn begins(self, prefix: &[u32; 3]) -> bool;
 
     /// The address in 32 bits, as [`hash::vip_place`] takes it.
     fn narrow(self) -> u32;
@@ -47,7 +47,7 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn begins(self, _address: &Address) -> bool {
+    fn begins(self, _prefix: &[u32; 3]) -> bool {
         true
     }
 
@@ -105,9 +105,9 @@ impl Family for [u32; 4] {
     }
 
     #[inline(always)]
-    fn begins(self, address: &Address) -> bool {
+    fn begins(self, prefix: &[u32; 3]) -> bool {
         // Compared as slices, they would be compared by a function.
-        let [first, second, third, _] = address.0;
+        let [first, second, third] = *prefix;
         (first ^ self[0]) | (second ^ self[1]) | (third ^ self[2]) == 0
     }
 

@@ -14,7 +14,9 @@ const ROOT_11: u64 = 0x510e_527f_ade6_82d1;
 /// The fraction of the golden ratio, made odd: its multiples stay far from one another.
 pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-const BUCKET_BITS: u32 = DISPLACEMENTS.ilog2();
+/// Of keys of one kind: those of bare addresses have buckets and positions of their own, behind the others'.
+const BUCKETS: u32 = DISPLACEMENTS / 2;
+const BUCKET_BITS: u32 = BUCKETS.ilog2();
 /// Of keys of one kind.
 const POSITIONS: u32 = SERVICE_POSITIONS / 2;
 const POSITION_BITS: u32 = POSITIONS.ilog2();
@@ -57,10 +59,10 @@ pub fn key(fold: u64, matches: Match, seed: u64) -> u64 {
     (fold ^ (matches.0 as u64) << 32).wrapping_mul(seed)
 }
 
-/// Which displacement a key takes.
+/// Which displacement a key takes; `matches` are its own.
 #[inline(always)]
-pub fn bucket(key: u64) -> u32 {
-    (key >> (64 - BUCKET_BITS)) as u32
+pub fn bucket(key: u64, matches: Match) -> u32 {
+    (key >> (64 - BUCKET_BITS)) as u32 | (matches.is_address() as u32 * BUCKETS)
 }
 
 /// Where a key lies, by its displacement; `matches` are its own.

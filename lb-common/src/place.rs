@@ -73,7 +73,7 @@ fn place_under(keys: &[(Address, Match)], seed: u64) -> Option<Placement> {
     let mut buckets = vec![Vec::new(); DISPLACEMENTS as usize];
     for (at, (address, matches)) in keys.iter().enumerate() {
         let hash = whole_key(address, *matches, seed);
-        buckets[bucket(hash) as usize].push((at, hash, *matches));
+        buckets[bucket(hash, *matches) as usize].push((at, hash, *matches));
     }
     let mut order: Vec<usize> = (0..buckets.len()).filter(|&number| !buckets[number].is_empty()).collect();
     order.sort_by_key(|&number| (Reverse(buckets[number].len()), number));

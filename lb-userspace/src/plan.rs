@@ -42,8 +42,8 @@ const HEALTH_BYTES: usize = 160;
 pub struct Tables {
     /// What holds for all packets.
     pub settings: Settings,
-    /// Entries of the services' table; `ring` is a place in the arena.
-    pub services: Vec<Service>,
+    /// What goes into the services' table; `ring` is a place in the arena.
+    pub services: Vec<PlannedService>,
     /// Where each entry stands in its half, and what says so.
     pub placement: Placement,
     /// Distinct rings: services with equal backends share one.
@@ -155,7 +155,7 @@ pub fn plan_next(
     }
     let entries = services.clone();
     services.extend(address_entries(config, &entries, &live));
-    let keys: Vec<_> = services.iter().map(|service| (service.address, service.matches)).collect();
+    let keys: Vec<_> = services.iter().map(|service| (service.address, service.entry.matches)).collect();
     let placement = place(&keys).context("the VIPs do not fit the table of services")?;
     let backends: Vec<_> = allocation.backends().map(|(key, id)| planned(key, id, before)).collect();
     let fresh = config.services.values().flat_map(|service| &service.vips).filter(|vip| before.vip(vip).is_none());
@@ -193,12 +193,13 @@ impl Tables {
     }
 
     /// Where VIPs fall, as [`abi::Half::vips`] keeps it.
-    pub fn vip_places(&self) -> Vec<u8> {
-        let mut places = vec![0; abi::VIP_PLACES as usize];
+    pub fn vip_places(&self) -> Vec<u32> {
+        let mut words = vec![0; abi::VIP_PLACES as usize / 32];
         for service in &self.services {
-            places[hash::key_vip_place(&service.address, service.matches) as usize] = 1;
+            let place = hash::key_vip_place(&service.address, service.entry.matches);
+            words[place as usize / 32] |= 1 << (place % 32);
         }
-        places
+        words
     }
 
     /// Pages that one description needs, with room for those of later configurations.
@@ -279,12 +280,12 @@ impl<'a> Sets<'a> {
 }
 
 /// What each entry does. Those of bare addresses, at the end, have no ring that another entry has not.
-fn fingerprints(services: &[Service], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
+fn fingerprints(services: &[PlannedService], does: &[(Forward, u64)]) -> impl Iterator<Item = fingerprint::Entry> {
     let does = does.iter().map(|(forward, ring)| (*forward as u8, *ring)).chain(std::iter::repeat((0, 0)));
     services.iter().zip(does).map(|(service, (forward, ring))| {
         // What is done about SYNs is told apart: the bits only say where to look.
-        let flags = service.flags & !(Service::SYN_BARE | Service::SYN_LOOK);
-        let Service { address, matches, mss, .. } = *service;
+        let PlannedService { address, entry: Service { matches, flags, .. }, mss } = *service;
+        let flags = flags & !(Service::SYN_BARE | Service::SYN_LOOK);
         fingerprint::Entry { address, matches, flags, mss, forward, ring }
     })
 }
@@ -368,8 +369,37 @@ fn version(address: IpAddr) -> u32 {
     if address.is_ipv4() { 4 } else { 6 }
 }
 
+/// An entry of the services' table, and what is kept apart from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedService {
+    /// The VIP's whole address.
+    pub address: Address,
+    /// The entry, which holds its last word.
+    pub entry: Service,
+    /// The largest MSS that a SYN may offer; 0 leaves it alone.
+    pub mss: u16,
+}
+
+impl PlannedService {
+    fn new(address: IpAddr, entry: Service, mss: u16) -> Self {
+        let address = Address::from(address);
+        PlannedService { address, entry: Service { last: address.0[3], ..entry }, mss }
+    }
+
+    /// What goes before the entry's word of the address.
+    pub fn prefix(&self) -> [u32; 3] {
+        let [first, second, third, _] = self.address.0;
+        [first, second, third]
+    }
+
+    /// Whether it is of a VIP entry, which has a number of its own, and not of a bare address.
+    pub fn is_of_vip(&self) -> bool {
+        !self.entry.matches.is_address()
+    }
+}
+
 /// The entry of a VIP.
-fn entry(config: &Config, service: &config::Service, vip: &Vip, ring: u32, id: u16) -> Service {
+fn entry(config: &Config, service: &config::Service, vip: &Vip, ring: u32, id: u16) -> PlannedService {
     let version = version(vip.address);
     let matches = match vip.port {
         Some(port) => Match::port(version, vip.protocol.number(), port.to_be()),
@@ -378,46 +408,38 @@ fn entry(config: &Config, service: &config::Service, vip: &Vip, ring: u32, id: u
     let hash = if service.hash == Hash::Source { Service::HASH_SOURCE } else { 0 };
     let resets = service.health.on_empty == OnEmpty::Reset && vip.protocol == Protocol::Tcp;
     let reset = if resets { Service::RESET } else { 0 };
-    Service {
-        address: vip.address.into(),
-        matches,
-        ring,
-        ring_bits: service.slots.ilog2() as u8,
-        id,
-        flags: hash | reset | syn::flags(config, service),
-        mss: service.mss.unwrap_or(0),
-        ..Service::default()
-    }
+    let flags = hash | reset | syn::flags(config, service);
+    let entry = Service { matches, ring, ring_bits: service.slots.ilog2() as u8, id, flags, ..Service::default() };
+    PlannedService::new(vip.address, entry, service.mss.unwrap_or(0))
 }
 
 /// One entry for each bare address, by which packets are judged whose ports cannot be read. `entries` are those of the
 /// VIPs, in the order of the configuration, `live` whether their rings have a backend.
-fn address_entries(config: &Config, entries: &[Service], live: &[bool]) -> Vec<Service> {
+fn address_entries(config: &Config, entries: &[PlannedService], live: &[bool]) -> Vec<PlannedService> {
     let vips = config.services.values().flat_map(|service| &service.vips);
     let mut addresses: BTreeMap<IpAddr, Vec<(&Vip, &Service)>> = BTreeMap::new();
     let mut alive = BTreeSet::new();
     for ((vip, entry), live) in vips.zip(entries).zip(live) {
-        addresses.entry(vip.address).or_default().push((vip, entry));
+        addresses.entry(vip.address).or_default().push((vip, &entry.entry));
         if *live {
             alive.insert(vip.address);
         }
     }
     let entry = |(address, vips): (IpAddr, Vec<_>)| {
         let mut entry = address_entry(config, address, &vips);
-        entry.flags |= if alive.contains(&address) { Service::LIVE } else { 0 };
+        entry.entry.flags |= if alive.contains(&address) { Service::LIVE } else { 0 };
         entry
     };
     addresses.into_iter().map(entry).collect()
 }
 
-fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) -> Service {
+fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) -> PlannedService {
     let silent = config.announce == config::Announce::None || config.withdrawn.contains(&address);
     let mut flags = if silent { 0 } else { Service::ANNOUNCE };
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         flags |= if vip.protocol == Protocol::Tcp { Service::ALL_TCP } else { Service::ALL_UDP };
     }
-    let mut entry =
-        Service { address: address.into(), matches: Match::address(version(address)), ..Service::default() };
+    let mut entry = Service { matches: Match::address(version(address)), ..Service::default() };
     let udp: Vec<_> = vips.iter().filter(|(vip, _)| vip.protocol == Protocol::Udp).map(|(_, entry)| entry).collect();
     let placement = |entry: &Service| (entry.ring, entry.ring_bits, entry.flags & Service::HASH_SOURCE);
     if let Some(first) = udp.first()
@@ -426,7 +448,7 @@ fn address_entry(config: &Config, address: IpAddr, vips: &[(&Vip, &Service)]) ->
         flags |= Service::UDP_RING | first.flags & Service::HASH_SOURCE;
         (entry.ring, entry.ring_bits, entry.id) = (first.ring, first.ring_bits, first.id);
     }
-    Service { flags, ..entry }
+    PlannedService::new(address, Service { flags, ..entry }, 0)
 }
 
 /// Whether a ring has a backend at all: no slot has one, or all have.

@@ -149,7 +149,11 @@ impl HostTables {
         }
         live.halves[0].displacements.copy_from_slice(&tables.placement.displacements);
         for (service, position) in tables.services.iter().zip(&tables.placement.positions) {
-            live.halves[0].services[*position as usize] = *service;
+            live.halves[0].services[*position as usize] = service.entry;
+            live.halves[0].prefixes[*position as usize] = service.prefix();
+            if service.is_of_vip() {
+                live.halves[0].mss[usize::from(service.entry.id)] = service.mss;
+            }
         }
         live.halves[0].vips.copy_from_slice(&tables.vip_places());
         live.halves[0].signatures = tables.syn.signatures;

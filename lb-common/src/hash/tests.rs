@@ -148,8 +148,9 @@ fn keys_meet_as_seldom_as_by_chance() {
     for (name, keys) in vip_keys() {
         let meet = |seed: u64| {
             let mut buckets = vec![0u64; DISPLACEMENTS as usize];
-            keys.iter()
-                .for_each(|(address, matches)| buckets[bucket(whole_key(address, *matches, seed)) as usize] += 1);
+            keys.iter().for_each(|(address, matches)| {
+                buckets[bucket(whole_key(address, *matches, seed), *matches) as usize] += 1
+            });
             buckets.iter().map(|keys| keys * keys.saturating_sub(1) / 2).sum::<u64>()
         };
         // 4,096 keys in 2,048 buckets: 4,095 pairs by chance, twice that at most on average.

@@ -66,10 +66,14 @@ impl Datapath {
             write!(self.live, *displacement, halves[half].displacements[bucket]);
         }
         for (service, position) in tables.services.iter().zip(&tables.placement.positions) {
-            write!(self.live, *service, halves[half].services[*position as usize]);
+            write!(self.live, service.entry, halves[half].services[*position as usize]);
+            write!(self.live, service.prefix(), halves[half].prefixes[*position as usize]);
+            if service.is_of_vip() {
+                write!(self.live, service.mss, halves[half].mss[usize::from(service.entry.id)]);
+            }
         }
-        for (place, taken) in tables.vip_places().into_iter().enumerate() {
-            write!(self.live, taken, halves[half].vips[place]);
+        for (index, word) in tables.vip_places().into_iter().enumerate() {
+            write!(self.live, word, halves[half].vips[index]);
         }
         for (id, policy) in tables.syn.policies.iter().enumerate() {
             write!(self.live, *policy, halves[half].policies[id]);

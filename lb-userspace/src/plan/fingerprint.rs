@@ -27,7 +27,7 @@ pub struct Entry {
     /// What else it matches.
     pub matches: Match,
     /// Its flags.
-    pub flags: u16,
+    pub flags: u8,
     /// The largest MSS that a SYN may offer.
     pub mss: u16,
     /// How packets reach its backends: a number for each way.

@@ -103,7 +103,7 @@ pub(super) fn state_key(service: &str, filter: &DescribedFilter) -> u64 {
 }
 
 /// What an entry of the services' table says of SYNs.
-pub(super) fn flags(config: &Config, service: &config::Service) -> u16 {
+pub(super) fn flags(config: &Config, service: &config::Service) -> u8 {
     let looks = service.syn != Syn::Off || service.filter.rate.is_some();
     let first = places(service).first().map(|number| config.signatures[*number].name.as_str());
     let drops = matches!(service.syn, Syn::Drop | Syn::Auto);

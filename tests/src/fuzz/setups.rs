@@ -94,7 +94,7 @@ impl Variation {
                         Protocol::Udp => reference::Protocol::Udp,
                     },
                     port: vip.port,
-                    ring: ring_at(world.tables.services[services.len()].ring),
+                    ring: ring_at(world.tables.services[services.len()].entry.ring),
                     hash_source: service.hash == Hash::Source,
                     syn: match service.syn {
                         Syn::Off => reference::SynPolicy::Off,
