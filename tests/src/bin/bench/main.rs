@@ -30,7 +30,7 @@ use tests::{docs, machine};
 ///
 /// Three tables: ns a packet over a program that does nothing, and as ratios to the barest encapsulation; packets a second from
 /// end to end over veth, against a program that only reflects; how long the programs are. docs/benchmarks.md says how to read
-/// them. Takes about six minutes, of one CPU, as root.
+/// them. Takes about six minutes, up to twice that where the machine is disturbed, of one CPU, as root.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -115,10 +115,8 @@ fn measure(machine: String, arguments: &Arguments) -> Result<Report> {
         Lab::check()?;
     }
     measure::take_one_cpu()?;
-    let Measured { rows, left_out, core } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
+    let Measured { rows, warnings } = rows::measure_all(only.with_references(plan::plans()), arguments)?;
     let end_to_end = end_to_end::measure_all(wires, arguments)?;
-    let left_out = left_out.into_iter().map(|row| format!("left out: {row}"));
-    let warnings = core.warning().into_iter().chain(left_out).collect();
     let beside = only.wants(beside::LABEL).then(|| beside::measure(arguments)).transpose()?;
     let size = size::measure(|label| only.wants(label))?;
     Ok(Report { machine, warnings, rows, end_to_end, beside, size })

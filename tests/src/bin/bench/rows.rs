@@ -35,36 +35,53 @@ impl Row {
     }
 }
 
-/// All that was measured, and the labels of rows that could not be, with the reason.
+/// All that was measured, and what is to be said of it: rows that could not be, with the reason, and disturbances.
 pub struct Measured {
     pub rows: Vec<Row>,
-    pub left_out: Vec<String>,
-    /// How much of the core was ours meanwhile.
-    pub core: Share,
+    pub warnings: Vec<String>,
 }
 
 /// Measures rows, each beside the null and the bare encapsulation so that its ratio is of one moment; all rows once, then all
-/// once more, so that no row has all its runs while the machine is disturbed.
+/// once more, so that no row has all its runs while the machine is disturbed. Rows that still had no quiet moment are measured
+/// again, as often as all were at most.
 pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> {
     let mut bench = Bench::load(arguments.generator())?;
     let mut weirs = Weirs::default();
     let mut runs: Vec<_> = plans.into_iter().map(|plan| (plan, Vec::new())).collect();
     let (mut left_out, mut core) = (Vec::new(), Share::default());
-    let (passes, least) = if arguments.quick { (1, QUICK_ROUNDS) } else { (arguments.runs, ROUNDS) };
-    for pass in 1..=passes {
+    let (passes, more, least) =
+        if arguments.quick { (1, 0, QUICK_ROUNDS) } else { (arguments.runs, arguments.runs, ROUNDS) };
+    for pass in 1..=passes + more {
+        let bound = DISTURBED * runs.iter().map(|(_, runs)| least_null(runs)).fold(f64::INFINITY, f64::min);
         for (number, (plan, runs)) in (1..).zip(&mut runs) {
+            if pass > passes && (runs.is_empty() || least_null(runs) <= bound) {
+                continue;
+            }
             progress(&format!("run {pass} of {passes}, row {number}: {}", label(plan)));
             core.look();
             match measure(&mut bench, &mut weirs, plan, least)? {
                 Ok(run) => runs.push(run),
-                Err(reason) if pass == 1 => left_out.push(format!("{}: {reason}", label(plan))),
+                Err(reason) if pass == 1 => left_out.push(format!("left out: {}: {reason}", label(plan))),
                 Err(_) => {}
             }
         }
     }
     progress("");
+    let bound = DISTURBED * runs.iter().map(|(_, runs)| least_null(runs)).fold(f64::INFINITY, f64::min);
+    let disturbed = runs.iter().filter(|(_, runs)| !runs.is_empty() && least_null(runs) > bound);
+    let disturbed: Vec<_> = disturbed.map(|(plan, _)| label(plan)).collect();
+    let told = (!disturbed.is_empty()).then(|| format!("disturbed in every run: {}", disturbed.join(", ")));
+    let warnings = core.warning().into_iter().chain(told).chain(left_out).collect();
     let rows = runs.into_iter().filter_map(|(plan, runs)| Row::new(plan, &runs)).collect();
-    Ok(Measured { rows, left_out, core })
+    Ok(Measured { rows, warnings })
+}
+
+/// A run is disturbed if null takes so much longer in it than in the quietest run of any row. Kinds and families differ less.
+const DISTURBED: f64 = 1.2;
+
+/// What null took in the quietest run.
+fn least_null(runs: &[Run]) -> f64 {
+    runs.iter().map(|run| run.null).fold(f64::INFINITY, f64::min)
 }
 
 /// One line that the next one replaces, where somebody looks on.

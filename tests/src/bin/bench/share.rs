@@ -24,8 +24,8 @@ impl Share {
         let median = *self.0.get(self.0.len() / 2)?;
         (median < ALONE).then(|| {
             format!(
-                "the core is shared: it did {median:.1} additions a cycle, alone it does about 4; another thread of it, outside \
-                 this machine perhaps, was busy: Weir's rows cost up to twice as much, bare_ipip hardly more"
+                "the core is shared: it mostly did {median:.1} additions a cycle, alone it does about 4; another thread of it, \
+                 outside this machine perhaps, was busy: meanwhile Weir's rows cost up to twice as much, bare_ipip hardly more"
             )
         })
     }
