@@ -4,7 +4,10 @@
 //! stand in a packet, as words loaded in the byte order of a little-endian host, so that the kernel side compares
 //! without swapping.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::{
+    mem::offset_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// The layout's version: raised whenever a struct or the meaning of a map changes.
 pub const ABI_VERSION: u32 = 8;
@@ -86,8 +89,8 @@ abi! {
     Sample = 288,
     Stream = 88,
     Arrivals = 131_080,
-    Half = 521_064,
-    Live = 1_566_776,
+    Half = 521_088,
+    Live = 1_566_872,
     LiveHead = 328,
     u64 = 8,
 }
@@ -409,6 +412,8 @@ pub struct Active {
 pub struct Half {
     /// What holds for all packets.
     pub settings: Settings,
+    /// Always 0.
+    pub reserved: [u64; 3],
     /// A bit for each place, 1 where a VIP falls ([`crate::hash::vip_place`]): whatever falls elsewhere is none. Place 0 is the
     /// lowest bit of the first word.
     pub vips: [u32; VIP_PLACES as usize / 32],
@@ -539,7 +544,8 @@ pub struct SynSeen {
     pub vips: [[Matches; SERVICE_SIGNATURES]; VIP_ENTRIES as usize],
 }
 
-/// The one value of LIVE: everything that packets are judged by but rings. One lookup finds it, the rest is arithmetic.
+/// The one value of LIVE: everything that packets are judged by but rings. Its address stands in the programs, the rest is
+/// arithmetic. No entry that a packet reads lies in two cache lines, in either half.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Live {
@@ -549,6 +555,8 @@ pub struct Live {
     pub interfaces: [Interface; MAX_INTERFACES as usize],
     /// Not 0 while somebody captures: then no packet takes the short way, which takes no samples.
     pub listening: u64,
+    /// Always 0.
+    pub reserved: [u64; 6],
     /// By id.
     pub backends: [Backend; BACKEND_ENTRIES as usize],
     /// Both halves, of which `active` names the live one.
@@ -557,9 +565,15 @@ pub struct Live {
     pub heartbeat_ns: u64,
     /// A hash of the object that the attached programs come from.
     pub programs: u64,
-    /// 1 while nothing is dropped for being a SYN, whatever the policies say.
+    /// 1 while nothing is dropped for being a SYN, whatever the policies say. The last word of LIVE in every layout that has it.
     pub syn_off: u64,
 }
+
+const CACHE_LINE: usize = 64;
+const _: () = assert!(offset_of!(Live, backends).is_multiple_of(CACHE_LINE) && size_of::<Backend>() == CACHE_LINE / 2);
+const _: () =
+    assert!(offset_of!(Live, halves).is_multiple_of(CACHE_LINE) && size_of::<Half>().is_multiple_of(CACHE_LINE));
+const _: () = assert!(offset_of!(Half, services).is_multiple_of(CACHE_LINE) && size_of::<Service>() == CACHE_LINE / 4);
 
 impl Live {
     /// Whether somebody captures.

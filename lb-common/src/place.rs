@@ -52,8 +52,8 @@ pub fn place(keys: &[(Address, Match)]) -> Result<Placement, PlaceError> {
     (0..SEEDS).map(seed).find_map(|seed| place_under(keys, seed)).ok_or(PlaceError::NoSeed(keys.len()))
 }
 
-/// Seeds to try. A full configuration fits under every third or so, a small one under nearly every one.
-const SEEDS: u64 = 256;
+/// Seeds to try. A full configuration fits under every seventh or so, a small one under nearly every one.
+const SEEDS: u64 = 1024;
 
 /// The nth seed: odd, and far from the others in its bits.
 fn seed(n: u64) -> u64 {

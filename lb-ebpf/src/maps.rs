@@ -23,7 +23,7 @@ use lb_common::{
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 
 /// LIVE. A variable, for which the loader puts a map with one element: its address stands in the programs, where an array would be
-/// looked up.
+/// looked up. Exported, or the compiler, which sees nobody write to it, would take it for zeros.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.live")]
 static LIVE: Variable<Live> = Variable(UnsafeCell::new(MaybeUninit::zeroed()));

@@ -66,6 +66,23 @@ fn full_configurations_fit() {
         assert!(tried <= 32, "{name}: {tried} seeds tried of {SEEDS}");
         look_up(&keys, &placement);
     }
+    let address = |n: u32| Address::from(Ipv4Addr::from_bits(0xc000_0200 + n));
+    let bare = |step: u32, count: u32| (0..count).map(move |n| (address(n * step), Match::address(4)));
+    let mixed = [
+        (
+            "all ports",
+            (0..4096)
+                .map(|n| (address(n / 2), Match::all_ports(4, if n % 2 == 0 { 6 } else { 17 })))
+                .collect::<Vec<_>>(),
+            bare(1, 2048),
+        ),
+        ("16 ports", (0..4096).map(|n| (address(n / 16), tcp(4, 8000 + n % 16))).collect(), bare(1, 256)),
+        ("networks", (0..4096).map(|n| (address(n * 256), tcp(4, 443))).collect(), bare(256, 4096)),
+    ];
+    for (name, ports, bare) in mixed {
+        let keys: Vec<Key> = ports.into_iter().chain(bare).collect();
+        look_up(&keys, &place(&keys).expect(name));
+    }
     let keys = ports(4096);
     look_up(&keys, &place(&keys).expect("the ports of one address"));
 }

@@ -12,7 +12,7 @@ use crate::plan::{Allocation, Description};
 pub struct Counted {
     counts: Mapped<Counts>,
     description: Description,
-    /// What the SYN filter keeps; layouts before this one had nothing of it.
+    /// What the SYN filter keeps; the first layouts had nothing of it.
     syn: Option<KeptOfSyns>,
 }
 
@@ -21,7 +21,7 @@ impl Counted {
         let counts = Mapped::new(&map("COUNTS")?, Access::Read)?;
         let active = Mapped::<LiveHead>::head(&map("LIVE")?)?.get(0).active;
         let description = description_in(&Mapped::<Page>::new(&map("DESCRIPTION")?, Access::Read)?, active.half & 1)?;
-        let syn = KeptOfSyns::open(&map).ok();
+        let syn = KeptOfSyns::open(&map).inspect_err(|error| log::warn!("the SYN filter begins anew: {error:#}")).ok();
         Ok(Counted { counts, description, syn })
     }
 

@@ -244,6 +244,7 @@ fn share(loader: &mut EbpfLoader, directory: &Path) {
 /// What the programs log that write into these tables.
 pub(super) fn events(directory: &Path) -> Result<Events> {
     let mut loader = EbpfLoader::new();
+    // All but LIVE, which loading would fill with zeros.
     share(&mut loader, directory);
     let mut object = loader.load(BALANCER_OBJECT).map_err(|error| describe_load(error.into()))?;
     let logger: &'static dyn log::Log = log::logger();
@@ -281,4 +282,16 @@ pub(super) fn describe_load(error: anyhow::Error) -> anyhow::Error {
         return anyhow!("the kernel did not make map {name}: {io_error}");
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// aya takes a map that is pinned already as it is, of whatever size.
+    #[test]
+    fn the_object_and_the_agent_agree_about_live() {
+        let object = aya_obj::Object::parse(BALANCER_OBJECT).expect("an object");
+        assert_eq!(object.maps[LIVE_SECTION].value_size() as usize, size_of::<Live>());
+    }
 }

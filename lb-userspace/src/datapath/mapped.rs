@@ -70,6 +70,16 @@ impl<T: Abi> Mapped<T> {
         Self::of_bytes(map, size_of::<T>(), 1, Access::Read)
     }
 
+    /// The last word of the only element of an array, of whatever size that is.
+    pub fn last_word(map: &MapData) -> Result<u64, MapError>
+    where
+        T: Into<u64>,
+    {
+        let words = map.info()?.value_size() / size_of::<T>() as u32;
+        let element = Self::of_bytes(map, words as usize * size_of::<T>(), words, Access::Read)?;
+        Ok(element.get(words.saturating_sub(1)).into())
+    }
+
     /// How many elements there are.
     pub fn entries(&self) -> u32 {
         self.entries

@@ -123,7 +123,7 @@ impl Datapath {
 
 /// What the filter of other tables keeps.
 pub(super) struct KeptOfSyns {
-    live: Mapped<Live>,
+    off: bool,
     states: Mapped<SynState>,
     seen: Mapped<SynSeen>,
 }
@@ -131,7 +131,7 @@ pub(super) struct KeptOfSyns {
 impl KeptOfSyns {
     pub(super) fn open(map: &impl Fn(&str) -> Result<MapData>) -> Result<Self> {
         Ok(KeptOfSyns {
-            live: Mapped::new(&map("LIVE")?, Access::Read)?,
+            off: Mapped::<u64>::last_word(&map("LIVE")?)? != 0,
             states: Mapped::new(&map("SYN_STATES")?, Access::Read)?,
             seen: Mapped::new(&map("SYN_SEEN")?, Access::Read)?,
         })
@@ -142,7 +142,7 @@ impl Datapath {
     /// Goes on where the filter of other tables has stopped, by the names of services, VIPs and signatures.
     pub(super) fn carry_syns(&self, from: &KeptOfSyns, before: &Description, again: bool) -> Result<()> {
         if !again {
-            self.set_syn_off(read!(from.live, syn_off) != 0);
+            self.set_syn_off(from.off);
         }
         let carried = self.seen.entries() - 1;
         for service in &self.description()?.services {

@@ -61,6 +61,6 @@ pub fn measure(arguments: &Arguments) -> Result<Beside> {
     ensure!(rounds * SEGMENT >= FLOWS, "{rounds} rounds do not visit {FLOWS} datagrams");
     // As for rows: null says which run was disturbed least.
     let quietest = |costs: Vec<[f64; 2]>| costs.into_iter().min_by(|a, b| a[0].total_cmp(&b[0])).map(|[_, cost]| cost);
-    let (alone, beside) = quietest(alone).zip(quietest(beside)).context("--runs 0 measures nothing")?;
+    let (alone, beside) = quietest(alone).zip(quietest(beside)).context("no run")?;
     Ok(Beside { alone, beside, fragments: FLOWS })
 }

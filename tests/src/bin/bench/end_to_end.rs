@@ -150,7 +150,7 @@ impl Wires {
             }
             Ok(times)
         })?;
-        Ok(times.map(|times| f64::from(PACKETS) * 1e9 / undisturbed(times)))
+        Ok(times.map(|times| f64::from(PACKETS) * 1e9 / undisturbed(times, 4)))
     }
 }
 

@@ -122,7 +122,7 @@ impl Bench {
         let mut times = [0.0; CONTENDERS];
         for (number, time) in (0..).zip(&mut times) {
             let segments = (0..rounds).map(|round| Ok(self.times.get(&(1 + round * BENCH_PROGRAMS + number), 0)?));
-            *time = undisturbed(segments.collect::<Result<_>>()?) / f64::from(SEGMENT);
+            *time = undisturbed(segments.collect::<Result<_>>()?, 20) / f64::from(SEGMENT);
         }
         Ok(Some(times))
     }
@@ -184,11 +184,11 @@ pub fn kernel_action(action: Action) -> u32 {
     }
 }
 
-/// The twentieth part lies below it: as long as that many of the segments met no disturbance, which only ever adds time, it does
-/// not show.
-pub fn undisturbed(mut segments: Vec<u64>) -> f64 {
-    segments.sort_unstable();
-    segments[segments.len() / 20] as f64
+/// The time below which one in so many lies: as long as as many of them met no disturbance, which only ever adds time, it does not
+/// show.
+pub fn undisturbed(mut times: Vec<u64>, one_in: usize) -> f64 {
+    times.sort_unstable();
+    times[times.len() / one_in] as f64
 }
 
 /// The middle one.

@@ -97,6 +97,7 @@ pub fn plans() -> Vec<Plan> {
     }
     // One service and 100 backends have been above.
     plans.extend(STEPS[1..].iter().map(|services| Plan { services: *services, ..base }));
+    plans.push(Plan { services: STEPS[3], family: Family::Ipv6, ..base });
     plans.extend(STEPS.map(|backends| Plan { backends, ..base }));
     plans
 }

@@ -57,6 +57,7 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
             if pass > passes && (runs.is_empty() || least_null(runs) <= bound) {
                 continue;
             }
+            let passes = passes.max(pass);
             progress(&format!("run {pass} of {passes}, row {number}: {}", label(plan)));
             core.look();
             match measure(&mut bench, &mut weirs, plan, least)? {

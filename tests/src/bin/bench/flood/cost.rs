@@ -67,7 +67,7 @@ pub fn measure(arguments: &Arguments, cpus: Cpus) -> Result<Costs> {
             }
         }
         for (results, times) in results.iter_mut().zip(times) {
-            results.push(undisturbed(times) / f64::from(PACKETS));
+            results.push(undisturbed(times, 4) / f64::from(PACKETS));
         }
     }
     progress("");
