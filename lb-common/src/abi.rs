@@ -545,7 +545,7 @@ pub struct SynSeen {
 }
 
 /// The one value of LIVE: everything that packets are judged by but rings. Its address stands in the programs, the rest is
-/// arithmetic. No entry that a packet reads lies in two cache lines, in either half.
+/// arithmetic. No backend and no service lies in two cache lines, in either half.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Live {

@@ -28,6 +28,15 @@ pub enum Access {
     Write,
 }
 
+impl Mapped<u64> {
+    /// The last word of the only element of an array, of whatever size that is.
+    pub fn last_word(map: &MapData) -> Result<u64, MapError> {
+        let bytes = map.info()?.value_size();
+        let words = bytes / size_of::<u64>() as u32;
+        Ok(Self::of_bytes(map, bytes as usize, words, Access::Read)?.get(words.saturating_sub(1)))
+    }
+}
+
 impl<T: Abi> Mapped<T> {
     /// Maps an array whose elements are `T`.
     pub fn new(map: &MapData, access: Access) -> Result<Self, MapError> {
@@ -68,16 +77,6 @@ impl<T: Abi> Mapped<T> {
             return Err(MapError::IoError(io::Error::new(io::ErrorKind::InvalidData, "a map that weir did not make")));
         }
         Self::of_bytes(map, size_of::<T>(), 1, Access::Read)
-    }
-
-    /// The last word of the only element of an array, of whatever size that is.
-    pub fn last_word(map: &MapData) -> Result<u64, MapError>
-    where
-        T: Into<u64>,
-    {
-        let words = map.info()?.value_size() / size_of::<T>() as u32;
-        let element = Self::of_bytes(map, words as usize * size_of::<T>(), words, Access::Read)?;
-        Ok(element.get(words.saturating_sub(1)).into())
     }
 
     /// How many elements there are.

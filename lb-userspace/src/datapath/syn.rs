@@ -131,7 +131,7 @@ pub(super) struct KeptOfSyns {
 impl KeptOfSyns {
     pub(super) fn open(map: &impl Fn(&str) -> Result<MapData>) -> Result<Self> {
         Ok(KeptOfSyns {
-            off: Mapped::<u64>::last_word(&map("LIVE")?)? != 0,
+            off: Mapped::last_word(&map("LIVE")?)? != 0,
             states: Mapped::new(&map("SYN_STATES")?, Access::Read)?,
             seen: Mapped::new(&map("SYN_SEEN")?, Access::Read)?,
         })

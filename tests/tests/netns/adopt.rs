@@ -1,8 +1,10 @@
 //! What a new agent finds of an old one: gone on with where it is the same, replaced where it is not, left alone where it is newer.
 
-use std::fs;
+use std::{fs, path::Path, thread};
 
-use lb_common::abi::{ABI_VERSION, COUNTS_SINCE};
+use aya::maps::{Array, Map, MapData};
+use aya_obj::generated::BPF_F_MMAPABLE;
+use lb_common::abi::{ABI_VERSION, COUNTS_SINCE, Live};
 use lb_userspace::{
     datapath::{Access, Datapath, Pins},
     links,
@@ -98,6 +100,39 @@ fn another_layout_is_replaced_without_a_loss_and_counters_carry_over() {
     assert_eq!(net.verdict("forwarded"), counted.0 + delivered.made, "each packet was counted once");
     assert_eq!(of_backend(&net, 0), counted.1 + delivered.got[0]);
     assert_eq!(of_backend(&net, 1), counted.2 + delivered.got[1]);
+}
+
+/// LIVE of another layout has another size. The word that stops the SYN filter is the last one in each.
+#[test]
+fn what_stops_the_syn_filter_outlives_tables_of_another_size() {
+    let config = config(WEB);
+    let mut net = Net::forwarding("resized", 2, &config);
+    let output = net.weir(&["syn", "off"]);
+    assert!(output.status.success(), "{}", said(&output));
+    claim_layout(&net, COUNTS_SINCE);
+    kill(&mut net);
+    let live = net.balancer.pins().join("tables/LIVE");
+    // Values pass over the stack.
+    thread::Builder::new().stack_size(64 << 20).spawn(move || enlarge(&live)).unwrap().join().unwrap();
+    net.run(&config, &[]);
+    assert!(net.agent().said().contains("loaded anew: tables of layout"), "{}", net.agent().said());
+    let status = String::from_utf8(net.weir(&["status"]).stdout).unwrap();
+    assert!(status.contains("no SYN is dropped"), "{status}");
+}
+
+/// Puts a larger LIVE in the place of the pinned one: what it begins with, and its last word at the new end.
+fn enlarge(live: &Path) {
+    const OLD: usize = size_of::<Live>() / 8;
+    const NEW: usize = OLD + 1000;
+    let old = Array::<_, [u64; OLD]>::try_from(Map::Array(MapData::from_pin(live).unwrap())).unwrap();
+    let old = old.get(&0, 0).unwrap();
+    let mut words = [0; NEW];
+    words[..OLD - 1].copy_from_slice(&old[..OLD - 1]);
+    words[NEW - 1] = old[OLD - 1];
+    let mut new = Array::<_, [u64; NEW]>::create(1, BPF_F_MMAPABLE).unwrap();
+    new.set(0, words, 0).unwrap();
+    fs::remove_file(live).unwrap();
+    new.pin(live).unwrap();
 }
 
 #[test]

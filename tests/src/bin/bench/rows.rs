@@ -52,7 +52,7 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
     let (passes, more, least) =
         if arguments.quick { (1, 0, QUICK_ROUNDS) } else { (arguments.runs, arguments.runs, ROUNDS) };
     for pass in 1..=passes + more {
-        let bound = DISTURBED * runs.iter().map(|(_, runs)| least_null(runs)).fold(f64::INFINITY, f64::min);
+        let bound = quiet(&runs);
         for (number, (plan, runs)) in (1..).zip(&mut runs) {
             if pass > passes && (runs.is_empty() || least_null(runs) <= bound) {
                 continue;
@@ -68,7 +68,7 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
         }
     }
     progress("");
-    let bound = DISTURBED * runs.iter().map(|(_, runs)| least_null(runs)).fold(f64::INFINITY, f64::min);
+    let bound = quiet(&runs);
     let disturbed = runs.iter().filter(|(_, runs)| !runs.is_empty() && least_null(runs) > bound);
     let disturbed: Vec<_> = disturbed.map(|(plan, _)| label(plan)).collect();
     let told = (!disturbed.is_empty()).then(|| format!("disturbed in every run: {}", disturbed.join(", ")));
@@ -79,6 +79,11 @@ pub fn measure_all(plans: Vec<Plan>, arguments: &Arguments) -> Result<Measured> 
 
 /// A run is disturbed if null takes so much longer in it than in the quietest run of any row. Kinds and families differ less.
 const DISTURBED: f64 = 1.2;
+
+/// What null takes at most in a run that is not disturbed.
+fn quiet(runs: &[(Plan, Vec<Run>)]) -> f64 {
+    DISTURBED * runs.iter().map(|(_, runs)| least_null(runs)).fold(f64::INFINITY, f64::min)
+}
 
 /// What null took in the quietest run.
 fn least_null(runs: &[Run]) -> f64 {
